@@ -1,0 +1,1 @@
+"""What the product does with one mention or one direct message."""

@@ -1,0 +1,1 @@
+"""The Kafka runtime. It knows nothing of bots: a worker is given a handler."""

@@ -1,0 +1,63 @@
+"""What a worker is given: a handler, and the three kinds of error it may raise.
+
+Errors are named by what the runtime does next, as in kopf: try again, give up on
+this record, or stop this partition.
+"""
+
+from collections.abc import Hashable, Sequence
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+from schemas.record import Output, Record
+
+
+class RetryLater(Exception):
+    """Trouble that may pass: the record waits in its lane and is handled again."""
+
+
+class GiveUp(Exception):
+    """This record can never be handled: it becomes a dead letter now.
+
+    ``code`` is a stable word for programs, ``detail`` one line for people that never
+    holds what was written. ``private`` keeps the record off the public topics.
+    """
+
+    def __init__(self, code: str, detail: str, *, private: bool = True) -> None:
+        super().__init__(f"{code}: {detail}")
+        self.code = code
+        self.detail = detail
+        self.private = private
+
+
+class StopPartition(Exception):
+    """This worker must not go on with the partition: it lets go of it and asks again."""
+
+
+@dataclass(frozen=True, slots=True)
+class Job:
+    """A record that was opened: its lane, and whatever the handler made of its bytes."""
+
+    record: Record
+    lane: Hashable
+    payload: Any
+
+
+class Handler(Protocol):
+    """The caller's side of the runtime. One handler object lives for one assignment of
+    one partition, so what it remembers goes when the partition goes."""
+
+    def open(self, record: Record) -> Job:
+        """Decode, in offset order and without waiting; raises ``GiveUp``."""
+        ...
+
+    async def handle(self, job: Job, *, attempt: int) -> Sequence[Output]:
+        """The slow part: everything to publish for this record, at least its one outcome.
+
+        ``attempt`` counts from 1. Raises ``RetryLater``, ``GiveUp`` or ``StopPartition``;
+        any other exception counts as ``RetryLater``.
+        """
+        ...
+
+    def give_up(self, record: Record, error: GiveUp, *, attempts: int) -> Sequence[Output]:
+        """What to publish for a record that is given up: its dead letter and what goes with it."""
+        ...

@@ -1,0 +1,1 @@
+"""What Twite stands on: a broker for development and tests, topics, images."""

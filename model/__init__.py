@@ -1,0 +1,1 @@
+"""Hosting a generative model: token ids in, token ids out."""

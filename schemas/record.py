@@ -1,0 +1,31 @@
+"""Kafka records as plain values: what comes in, and what is to go out.
+
+They hold bytes, so they can carry anything a topic can hold, garbage included.
+"""
+
+from dataclasses import dataclass
+
+Header = tuple[str, bytes]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Record:
+    """One record as it was read. ``timestamp_ms`` is Kafka's own, in ms since 1970."""
+
+    topic: str
+    partition: int
+    offset: int
+    timestamp_ms: int
+    key: bytes | None
+    value: bytes | None
+    headers: tuple[Header, ...] = ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Output:
+    """One record to publish. Its partition is that of the input it came from."""
+
+    topic: str
+    key: bytes | None
+    value: bytes | None
+    headers: tuple[Header, ...] = ()
