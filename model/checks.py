@@ -1,0 +1,48 @@
+"""Is a request one that an engine may touch? Asked before the model sees anything.
+
+A request that fails here can never work and ends as ``RequestRefused``; the message names
+the limit and holds none of the text.
+"""
+
+import math
+
+from model.engine import GenerationRequest, RequestRefused, Sampling
+
+
+def check_request(request: GenerationRequest, *, vocabulary: int, context_length: int) -> None:
+    """Raise ``RequestRefused`` unless the request can be answered.
+
+    ``vocabulary``: ids run from 0 to this, excluded. A prompt must leave room for one token
+    in ``context_length``; a reply that then fills the context ends with ``length``.
+    """
+    ids = request.prompt.token_ids
+    if not ids:
+        raise RequestRefused("The prompt is empty.")
+    if len(ids) >= context_length:
+        raise RequestRefused(
+            f"The prompt has {len(ids)} tokens; the model takes {context_length - 1} at most, "
+            "so that one is left for the reply. Give it less context."
+        )
+    if min(ids) < 0 or max(ids) >= vocabulary:
+        raise RequestRefused(f"The prompt has ids outside the vocabulary of {vocabulary} tokens.")
+    check_sampling(request.sampling)
+
+
+def check_sampling(sampling: Sampling) -> None:
+    """Raise ``RequestRefused`` where a sampling value has no meaning."""
+    for name, good, wanted in _sampling_rules(sampling):
+        if not good:
+            raise RequestRefused(f"Sampling: {name} must be {wanted}.")
+
+
+def _sampling_rules(s: Sampling) -> tuple[tuple[str, bool, str], ...]:
+    penalty = s.repetition_penalty
+    return (
+        ("max_tokens", s.max_tokens >= 1, "1 or more"),
+        ("temperature", s.temperature >= 0 and math.isfinite(s.temperature), "0 or more"),
+        ("top_k", s.top_k >= 0, "0 (off) or more"),
+        ("top_p", 0 < s.top_p <= 1, "above 0, and 1 (off) at most"),
+        ("min_p", 0 <= s.min_p <= 1, "between 0 (off) and 1"),
+        ("repetition_penalty", penalty > 0 and math.isfinite(penalty), "above 0 (1 is off)"),
+        ("stop", all(s.stop), "made of strings that are not empty"),
+    )
