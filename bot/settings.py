@@ -1,0 +1,259 @@
+"""Settings: everything that can be set, in groups, each field with its meaning.
+
+Values come in through ``bot/config.py`` (a TOML file and ``TWITE_*`` variables). Types and
+ranges hold from there on, and nothing changes them. ``bot/app.py`` wires a worker from them;
+``twite config show`` prints them.
+"""
+
+import hashlib
+import json
+from collections.abc import Iterator
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any, Literal, Self
+
+from pydantic import BaseModel, ConfigDict, Field, SecretStr, model_validator
+from pydantic.fields import FieldInfo
+from pydantic_settings import BaseSettings, SettingsConfigDict
+
+PREFIX = "TWITE_"
+# Differ between workers of one fleet, so they are no part of the digest on decisions.
+PER_PROCESS = frozenset({"kafka.group_instance_id"})
+
+
+class Group(BaseModel):
+    """A group of settings: one table of the TOML file."""
+
+    model_config = ConfigDict(
+        frozen=True, extra="ignore", use_attribute_docstrings=True, hide_input_in_errors=True
+    )
+
+
+class KafkaSettings(Group):
+    """Where the platform's Kafka is, and how to get in."""
+
+    bootstrap_servers: str = Field(default="localhost:9092", min_length=1)
+    """Addresses of one or more brokers, ``host:port``, separated by commas."""
+    group_id: str = Field(default="twite", min_length=1)
+    """Consumer group: workers of one group share the work."""
+    group_instance_id: str | None = None
+    """Fixed name of this worker in its group: a restart within the session timeout then
+    moves no partitions. Unset: an ordinary member."""
+    session_timeout_ms: int = Field(default=6000, ge=1000, le=300_000)
+    """Milliseconds without a heartbeat after which a worker counts as dead."""
+    partitions: int = Field(default=4, ge=1, le=10_000)
+    """Partitions of the topics keyed by conversation, for ``twite topics create``."""
+    replication: int = Field(default=1, ge=1, le=32)
+    """Copies of each partition, for ``twite topics create``; production wants 3."""
+    security_protocol: Literal["PLAINTEXT", "SSL", "SASL_PLAINTEXT", "SASL_SSL"] = "PLAINTEXT"
+    """How to talk to the brokers."""
+    sasl_mechanism: Literal["PLAIN", "SCRAM-SHA-256", "SCRAM-SHA-512"] = "SCRAM-SHA-512"
+    """How to log in, where the protocol is a SASL one."""
+    sasl_username: str | None = None
+    """The user that logs in, where the protocol is a SASL one."""
+    sasl_password: SecretStr | None = None
+    """The password of that user."""
+    ssl_cafile: Path | None = None
+    """PEM file of the authorities to trust; unset: the system's own."""
+    ssl_certfile: Path | None = None
+    """PEM file of this client's certificate, for mutual TLS."""
+    ssl_keyfile: Path | None = None
+    """PEM file of the key to that certificate."""
+    ssl_keyfile_password: SecretStr | None = None
+    """Password of that key file, if it has one."""
+
+    @model_validator(mode="after")
+    def _login_is_whole(self) -> Self:
+        if self.security_protocol.startswith("SASL") and not (
+            self.sasl_username and self.sasl_password
+        ):
+            raise ValueError(
+                f"security_protocol {self.security_protocol} needs sasl_username and sasl_password"
+            )
+        return self
+
+    def client_options(self) -> dict[str, Any]:
+        """Security options for an aiokafka client; files are read here (``OSError``)."""
+        options: dict[str, Any] = {"security_protocol": self.security_protocol}
+        if self.security_protocol.startswith("SASL"):
+            options |= {
+                "sasl_mechanism": self.sasl_mechanism,
+                "sasl_plain_username": self.sasl_username,
+                "sasl_plain_password": _secret(self.sasl_password),
+            }
+        if self.security_protocol.endswith("SSL"):
+            options["ssl_context"] = self._ssl_context()
+        return options
+
+    def _ssl_context(self) -> Any:
+        from aiokafka.helpers import create_ssl_context
+
+        return create_ssl_context(
+            cafile=_path(self.ssl_cafile),
+            certfile=_path(self.ssl_certfile),
+            keyfile=_path(self.ssl_keyfile),
+            password=_secret(self.ssl_keyfile_password),
+        )
+
+
+class BotSettings(Group):
+    """Who the bot is on the platform, and what it may write there."""
+
+    account_id: str = Field(default="twite-bot", min_length=1, max_length=512)
+    """The bot's stable account id: what a mention's facet must name."""
+    handle: str = Field(default="twite", min_length=1, max_length=256)
+    """The bot's handle, without ``@``."""
+    display_name: str = Field(default="Twite", max_length=256)
+    """The name shown beside its posts."""
+    hop_limit: int = Field(default=2, ge=0, le=254)
+    """How many bot-to-bot hops a thread may have had for another bot to get an answer."""
+    max_graphemes: int = Field(default=300, ge=1, le=1_000_000)
+    """Longest reply, in graphemes (what people see as one character)."""
+    max_bytes: int = Field(default=3000, ge=4, le=1_000_000)
+    """Longest reply, in UTF-8 bytes."""
+
+
+class EchoSettings(Group):
+    """The ``echo`` engine, which ships for tests and benches."""
+
+    latency_ms: float = Field(default=0.0, ge=0, le=3_600_000)
+    """Milliseconds it takes over an answer."""
+
+
+class ModelSettings(Group):
+    """Which model answers, and how."""
+
+    engine: Literal["transformers", "echo"] = "transformers"
+    """``transformers``: a real model in this process. ``echo``: a text that depends only
+    on its prompt."""
+    name: str = Field(default="smollm2-135m-instruct", min_length=1)
+    """A folder with safetensors, a Hugging Face name (``org/model``), or the default
+    model's own name."""
+    revision: str | None = None
+    """Commit of the Hugging Face repository to pin."""
+    device: str = "auto"
+    """``auto``, ``cpu``, ``cuda``, ``cuda:0``, …"""
+    dtype: Literal["auto", "float32", "bfloat16", "float16"] = "auto"
+    """Precision of the weights in memory."""
+    slots: int = Field(default=8, ge=1, le=4096)
+    """Most replies that the engine makes at once."""
+    threads: int | None = Field(default=None, ge=1, le=4096)
+    """Processor threads of the engine; unset: all cores."""
+    max_new_tokens: int = Field(default=96, ge=1, le=100_000)
+    """Longest reply, in the model's tokens."""
+    temperature: float = Field(default=0.0, ge=0, le=10)
+    """0: always the likeliest token; higher: more variety."""
+    top_k: int = Field(default=0, ge=0)
+    """Draw from the k likeliest tokens; 0: off."""
+    top_p: float = Field(default=1.0, gt=0, le=1)
+    """Draw from the likeliest tokens that together have this probability; 1: off."""
+    min_p: float = Field(default=0.0, ge=0, le=1)
+    """Leave out tokens less likely than this share of the likeliest; 0: off."""
+    repetition_penalty: float = Field(default=1.1, gt=0, le=10)
+    """Above 1: tokens that were there before become less likely."""
+    echo: EchoSettings = EchoSettings()
+
+
+class WorkerSettings(Group):
+    """How a worker works."""
+
+    max_in_flight: int = Field(default=16, ge=1, le=100_000)
+    """Most records being answered at once, whatever partition they came from."""
+    grace_s: float = Field(default=10.0, ge=0, le=3600)
+    """Seconds that a stopping worker gives to what is in flight."""
+
+
+class LoggingSettings(Group):
+    """What a worker says about itself, on standard error."""
+
+    format: Literal["auto", "json", "console"] = "auto"
+    """``auto``: pretty at a terminal, JSON lines elsewhere."""
+    level: Literal["debug", "info", "warning", "error"] = "info"
+    """The least important line that is printed."""
+
+
+class Settings(BaseSettings):
+    """Everything that can be set. ``bot.config.load`` builds it and knows the origins."""
+
+    model_config = SettingsConfigDict(
+        env_prefix=PREFIX,
+        env_nested_delimiter="__",
+        extra="ignore",
+        frozen=True,
+        use_attribute_docstrings=True,
+        hide_input_in_errors=True,
+    )
+
+    kafka: KafkaSettings = KafkaSettings()
+    bot: BotSettings = BotSettings()
+    model: ModelSettings = ModelSettings()
+    worker: WorkerSettings = WorkerSettings()
+    logging: LoggingSettings = LoggingSettings()
+
+    @cached_property
+    def digest(self) -> str:
+        """sha256 of the settings without secrets and names of single workers, as hex."""
+        values = {
+            known.name: value
+            for known in known_fields()
+            if not known.secret and known.name not in PER_PROCESS
+            for value in [json_value(known.read(self))]
+        }
+        text = json.dumps(values, sort_keys=True, separators=(",", ":"), ensure_ascii=False)
+        return hashlib.sha256(text.encode()).hexdigest()
+
+
+@dataclass(frozen=True, slots=True)
+class Known:
+    """One field that can be set: its dotted name and what pydantic knows about it."""
+
+    path: tuple[str, ...]
+    info: FieldInfo
+
+    @property
+    def name(self) -> str:
+        return ".".join(self.path)
+
+    @property
+    def variable(self) -> str:
+        return PREFIX + "__".join(self.path).upper()
+
+    @property
+    def secret(self) -> bool:
+        return "SecretStr" in str(self.info.annotation)
+
+    @property
+    def description(self) -> str:
+        return " ".join((self.info.description or "").split())
+
+    def read(self, settings: Settings) -> Any:
+        value: Any = settings
+        for step in self.path:
+            value = getattr(value, step)
+        return value
+
+
+def known_fields(model: type[BaseModel] = Settings, path: tuple[str, ...] = ()) -> Iterator[Known]:
+    """Every field that can be set, in the order in which they are written above."""
+    for name, info in model.model_fields.items():
+        kind = info.annotation
+        if isinstance(kind, type) and issubclass(kind, BaseModel):
+            yield from known_fields(kind, (*path, name))
+        else:
+            yield Known((*path, name), info)
+
+
+def json_value(value: Any) -> Any:
+    """A setting as JSON would write it; a secret only says whether it is set."""
+    if isinstance(value, SecretStr):
+        return "(set)"
+    return str(value) if isinstance(value, Path) else value
+
+
+def _secret(value: SecretStr | None) -> str | None:
+    return value.get_secret_value() if value else None
+
+
+def _path(value: Path | None) -> str | None:
+    return str(value) if value else None

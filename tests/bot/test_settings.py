@@ -1,0 +1,89 @@
+"""What a group of settings promises: documented fields, ranges, a digest, client options."""
+
+import pytest
+from pydantic import SecretStr, ValidationError
+
+from bot.settings import KafkaSettings, ModelSettings, Settings, WorkerSettings, known_fields
+
+
+@pytest.fixture(autouse=True)
+def _no_variables(monkeypatch: pytest.MonkeyPatch) -> None:
+    for known in known_fields():
+        monkeypatch.delenv(known.variable, raising=False)
+
+
+def test_every_field_says_what_it_means() -> None:
+    undocumented = [known.name for known in known_fields() if len(known.description) < 15]
+    assert undocumented == []
+
+
+def test_names_that_other_programs_rely_on() -> None:
+    names = {known.variable for known in known_fields()}
+    assert names >= {
+        "TWITE_KAFKA__BOOTSTRAP_SERVERS",
+        "TWITE_KAFKA__GROUP_ID",
+        "TWITE_BOT__ACCOUNT_ID",
+        "TWITE_MODEL__ENGINE",
+        "TWITE_MODEL__NAME",
+        "TWITE_MODEL__ECHO__LATENCY_MS",
+    }
+
+
+@pytest.mark.parametrize(
+    ("group", "values"),
+    [
+        (WorkerSettings, {"max_in_flight": 0}),
+        (ModelSettings, {"temperature": -1}),
+        (ModelSettings, {"engine": "guesswork"}),
+        (ModelSettings, {"top_p": 0}),
+        (KafkaSettings, {"partitions": 0}),
+        (KafkaSettings, {"bootstrap_servers": ""}),
+        (KafkaSettings, {"security_protocol": "SASL_SSL"}),
+    ],
+)
+def test_values_out_of_range_are_refused(group: type, values: dict[str, object]) -> None:
+    with pytest.raises(ValidationError):
+        group(**values)
+
+
+def test_settings_never_change() -> None:
+    with pytest.raises(ValidationError):
+        Settings().worker.max_in_flight = 3
+
+
+def test_the_digest_follows_what_decides_and_nothing_else() -> None:
+    def digest(**kafka: object) -> str:
+        return Settings(kafka=KafkaSettings.model_validate(kafka)).digest
+
+    assert digest() == digest()
+    assert len(digest()) == 64
+    assert digest(group_id="other") != digest()
+    assert digest(group_instance_id="worker-7") == digest()
+    assert digest(sasl_password="hunter2") == digest()
+
+
+def test_no_secret_shows_in_a_printed_value() -> None:
+    kafka = KafkaSettings(sasl_password=SecretStr("hunter2"))
+    assert "hunter2" not in repr(kafka) + str(kafka.model_dump(mode="json"))
+
+
+def test_client_options_carry_the_login() -> None:
+    kafka = KafkaSettings(
+        security_protocol="SASL_PLAINTEXT",
+        sasl_username="twite",
+        sasl_password=SecretStr("hunter2"),
+    )
+    assert kafka.client_options() == {
+        "security_protocol": "SASL_PLAINTEXT",
+        "sasl_mechanism": "SCRAM-SHA-512",
+        "sasl_plain_username": "twite",
+        "sasl_plain_password": "hunter2",
+    }
+    assert KafkaSettings().client_options() == {"security_protocol": "PLAINTEXT"}
+
+
+def test_ssl_makes_a_context_that_checks_the_broker() -> None:
+    import ssl
+
+    context = KafkaSettings(security_protocol="SSL").client_options()["ssl_context"]
+    assert context.verify_mode is ssl.CERT_REQUIRED
