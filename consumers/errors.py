@@ -1,0 +1,45 @@
+"""What can go wrong around Kafka, each error with the message a user should read."""
+
+from collections.abc import Iterable
+
+
+class ConsumersError(Exception):
+    """Base of the errors that this room shows to people."""
+
+
+class BrokerUnreachable(ConsumersError):
+    """Nobody answers at the address of the brokers."""
+
+    def __init__(self, bootstrap_servers: str, cause: BaseException | None = None) -> None:
+        reason = f" ({type(cause).__name__}: {cause})" if cause else ""
+        super().__init__(
+            f"No Kafka broker answers at {bootstrap_servers}{reason}. Start one with"
+            " 'twite broker', or set TWITE_KAFKA__BOOTSTRAP_SERVERS to the address of yours."
+        )
+
+
+class TopicMissing(ConsumersError):
+    """Topics that the worker reads or writes do not exist."""
+
+    def __init__(self, topics: Iterable[str], bootstrap_servers: str) -> None:
+        names = ", ".join(sorted(topics))
+        super().__init__(
+            f"The broker at {bootstrap_servers} has no topic {names}."
+            " Create the topics with 'twite topics create'."
+        )
+
+
+class PartitionsDiffer(ConsumersError):
+    """An output topic lacks partitions that an input topic has."""
+
+    def __init__(self, counts: dict[str, int]) -> None:
+        listed = ", ".join(f"{topic}: {count}" for topic, count in sorted(counts.items()))
+        super().__init__(
+            "Topics that meet in one conversation need the same number of partitions, since"
+            f" outputs go to the partition of their input. Found {listed}. Recreate the"
+            " topics, or add partitions to the smaller ones."
+        )
+
+
+class Fenced(Exception):
+    """Another worker owns this partition now (or our transaction timed out)."""
