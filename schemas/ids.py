@@ -1,0 +1,25 @@
+"""Ids that anybody can compute again: same input, same id, whichever worker and whenever.
+
+UUIDv5 (RFC 9562) under one fixed namespace of the JSON array, written without spaces and
+with nothing escaped that need not be, in UTF-8.
+"""
+
+import json
+import uuid
+
+NAMESPACE = uuid.UUID("6f0c8a52-3d1e-5b7a-9c44-7477697465b0")
+
+
+def decision_id(bot_id: str, cluster_id: str, topic: str, partition: int, offset: int) -> str:
+    """Id of the decision on one input record."""
+    return _id(bot_id, cluster_id, topic, partition, offset)
+
+
+def reply_id(bot_id: str, source_uri: str, source_revision: str, part: int) -> str:
+    """Id of one part (from 1) of the reply to one revision of a post or message."""
+    return _id(bot_id, source_uri, source_revision, part)
+
+
+def _id(*parts: str | int) -> str:
+    name = json.dumps(parts, ensure_ascii=False, separators=(",", ":"))
+    return str(uuid.uuid5(NAMESPACE, name))

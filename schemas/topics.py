@@ -1,0 +1,212 @@
+"""The topic table: what each topic carries, how it is keyed, kept and partitioned.
+
+``infra`` creates topics from it, ``codec`` asks it which type may stand where, ``publish``
+documents it. Topics that meet in one conversation (``partitioned`` = ``conversation``) have
+the same number of partitions, so that partition p of all of them goes to one worker.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from types import MappingProxyType
+from typing import Final, Literal
+
+from schemas import names
+from schemas.names import (
+    BOT_AUDIT,
+    BOT_AUDIT_PRIVATE,
+    BOT_DEAD_LETTERS,
+    BOT_DEAD_LETTERS_PRIVATE,
+    BOT_DIRECT_ACTIVITY,
+    BOT_DIRECT_REPLIES,
+    BOT_MODERATION,
+    BOT_REPLAYS,
+    BOT_REPLIES,
+    FEED_ACCOUNTS,
+    FEED_DIRECT_MESSAGES,
+    FEED_FEEDBACK,
+    FEED_MENTIONS,
+    FEED_POSTS,
+)
+
+__all__ = [
+    "BOT_AUDIT",
+    "BOT_AUDIT_PRIVATE",
+    "BOT_DEAD_LETTERS",
+    "BOT_DEAD_LETTERS_PRIVATE",
+    "BOT_DIRECT_ACTIVITY",
+    "BOT_DIRECT_REPLIES",
+    "BOT_MODERATION",
+    "BOT_REPLAYS",
+    "BOT_REPLIES",
+    "FEED_ACCOUNTS",
+    "FEED_DIRECT_MESSAGES",
+    "FEED_FEEDBACK",
+    "FEED_MENTIONS",
+    "FEED_POSTS",
+    "MAX_REQUEST_BYTES",
+    "MAX_VALUE_BYTES",
+    "MEETING",
+    "TOPICS",
+    "Topic",
+]
+
+MAX_VALUE_BYTES: Final = 1024 * 1024  # of a value: DESIGN's 1 MiB
+RECORD_BYTES: Final = 2 * MAX_VALUE_BYTES  # value, key, headers, and what is just too large
+DEAD_LETTER_BYTES: Final = 2 * RECORD_BYTES  # any record that came in, and our headers
+MAX_REQUEST_BYTES: Final = DEAD_LETTER_BYTES + 64 * 1024  # for a producer's max_request_size
+
+_HOUR: Final = 3_600_000  # ms
+_DAY: Final = 24 * _HOUR
+
+Key = Literal["conversation", "account", "subject", "replay", "source"]
+Cleanup = Literal["delete", "compact"]
+Partitioned = Literal["conversation", "own"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Topic:
+    """One topic. ``retention_ms`` -1 keeps for ever; ``private``: may hold private text.
+
+    ``key`` says what the key is; ``source`` means that of the record it tells of.
+    """
+
+    name: str
+    carries: str
+    key: Key = "conversation"
+    types: tuple[str, ...] = ()
+    cleanup: Cleanup = "delete"
+    retention_ms: int = 7 * _DAY
+    partitioned: Partitioned = "conversation"
+    max_message_bytes: int = RECORD_BYTES
+    private: bool = False
+
+    def config(self) -> dict[str, str]:
+        """Kafka's settings of this topic. The broker stamps the time: no user can set it."""
+        return {
+            "cleanup.policy": self.cleanup,
+            "retention.ms": str(self.retention_ms),
+            "max.message.bytes": str(self.max_message_bytes),
+            "message.timestamp.type": "LogAppendTime",
+        }
+
+
+_FEED = (
+    Topic(
+        name=FEED_POSTS,
+        carries="posts created, edited, deleted: the firehose, or the threads sent on purpose",
+        types=(names.POST_CREATED, names.POST_EDITED, names.POST_DELETED),
+        private=True,  # posts for followers stand here too
+    ),
+    Topic(
+        name=FEED_MENTIONS,
+        carries="somebody mentioned, answered or quoted the bot",
+        types=(names.MENTION_CREATED,),
+        private=True,
+    ),
+    Topic(
+        name=FEED_DIRECT_MESSAGES,
+        carries="private messages created, edited, deleted, of both sides",
+        types=(names.MESSAGE_CREATED, names.MESSAGE_EDITED, names.MESSAGE_DELETED),
+        private=True,
+    ),
+    Topic(
+        name=FEED_ACCOUNTS,
+        carries="opt-out, block, account deleted",
+        key="account",
+        types=(names.ACCOUNT_CHANGED,),
+        cleanup="compact",
+        retention_ms=-1,
+        partitioned="own",
+        private=True,
+    ),
+    Topic(
+        name=FEED_FEEDBACK,
+        carries="like, dislike, report on a reply of the bot",
+        types=(names.FEEDBACK_GIVEN,),
+        private=True,
+    ),
+)
+
+_SPOKEN = (
+    Topic(
+        name=BOT_REPLIES,
+        carries="public and unlisted replies created, corrected, retracted",
+        types=(names.REPLY_CREATED, names.REPLY_CORRECTED, names.REPLY_RETRACTED),
+    ),
+    Topic(
+        name=BOT_DIRECT_REPLIES,
+        carries="replies narrower than unlisted created, corrected, retracted",
+        types=(
+            names.DIRECT_REPLY_CREATED,
+            names.DIRECT_REPLY_CORRECTED,
+            names.DIRECT_REPLY_RETRACTED,
+        ),
+        private=True,
+    ),
+    Topic(
+        name=BOT_DIRECT_ACTIVITY,
+        carries="typing and partial text of private talks; may be lost",
+        types=(names.DIRECT_ACTIVITY,),
+        retention_ms=_HOUR,
+        private=True,
+    ),
+)
+
+_TOLD = (
+    Topic(
+        name=BOT_AUDIT,
+        carries="one decision record per public or unlisted input",
+        types=(names.DECISION_RECORDED,),
+        retention_ms=365 * _DAY,
+    ),
+    Topic(
+        name=BOT_AUDIT_PRIVATE,
+        carries="one decision record per input that is not public or unlisted",
+        types=(names.DECISION_RECORDED,),
+        retention_ms=365 * _DAY,
+        private=True,
+    ),
+    Topic(
+        name=BOT_DEAD_LETTERS,
+        carries="public and unlisted records that could not be handled, as they were",
+        key="source",
+        retention_ms=365 * _DAY,
+        max_message_bytes=DEAD_LETTER_BYTES,
+    ),
+    Topic(
+        name=BOT_DEAD_LETTERS_PRIVATE,
+        carries="other records that could not be handled, as they were",
+        key="source",
+        retention_ms=365 * _DAY,
+        max_message_bytes=DEAD_LETTER_BYTES,
+        private=True,
+    ),
+)
+
+_CONTROL = (
+    Topic(
+        name=BOT_MODERATION,
+        carries="commands of moderators: takedown, correction, block, kill switch",
+        key="subject",
+        types=(names.MODERATION_COMMANDED,),
+        cleanup="compact",
+        retention_ms=-1,
+        partitioned="own",
+        private=True,
+    ),
+    Topic(
+        name=BOT_REPLAYS,
+        carries="results of replays",
+        key="replay",
+        retention_ms=30 * _DAY,
+        partitioned="own",
+        private=True,
+    ),
+)
+
+TOPICS: Final[Mapping[str, Topic]] = MappingProxyType(
+    {topic.name: topic for topic in (*_FEED, *_SPOKEN, *_TOLD, *_CONTROL)}
+)
+
+MEETING: Final = tuple(t.name for t in TOPICS.values() if t.partitioned == "conversation")
+"""The topics that must have the same number of partitions."""
