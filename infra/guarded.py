@@ -6,6 +6,7 @@ started in one loop (a fixture of the whole test session) is used and stopped in
 
 import json
 import os
+import shutil
 import subprocess
 import sys
 import threading
@@ -77,6 +78,8 @@ class GuardedProcess:
         except subprocess.TimeoutExpired:  # on Linux the process dies with it
             self._guard.kill()
             self._guard.wait()
+        if self.folder is not None:  # in case somebody killed the guard
+            shutil.rmtree(self.folder, ignore_errors=True)
 
     def _order(self, **order: Any) -> None:
         pipe = self._guard.stdin
