@@ -51,9 +51,9 @@ class OffsetTracker:
         self._unfinished: set[int] = set()
 
     @property
-    def unfinished(self) -> int:
-        """Records taken in and not finished."""
-        return len(self._unfinished)
+    def unfinished(self) -> frozenset[int]:
+        """Offsets taken in and not yet published."""
+        return frozenset(self._unfinished)
 
     @property
     def end(self) -> int:

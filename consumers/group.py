@@ -1,0 +1,157 @@
+"""The worker's connection to Kafka: a consumer in a group, and an admin client beside it.
+
+``connect`` waits for the broker with back-off, checks that the topics are there and fit
+together, and hands back a ``Group``, which also answers the two questions of a newly
+assigned partition: what is committed, and where is its beginning.
+"""
+
+import asyncio
+import itertools
+from collections.abc import Coroutine
+from dataclasses import dataclass, field
+from typing import Any
+
+import structlog
+from aiokafka import AIOKafkaConsumer, TopicPartition
+from aiokafka.admin import AIOKafkaAdminClient
+from aiokafka.coordinator.assignors.range import RangePartitionAssignor
+from aiokafka.errors import KafkaConnectionError, KafkaError
+
+from consumers.backoff import full_jitter
+from consumers.config import WorkerConfig
+from consumers.errors import BrokerUnreachable, PartitionsDiffer, TopicMissing
+from consumers.offsets import Committed
+from consumers.transactions import read_committed_offset
+
+log = structlog.get_logger(__name__)
+
+_STOP_TIMEOUT_S = 5.0
+_WEEK_MS = 7 * 24 * 3600 * 1000
+
+
+@dataclass
+class Group:
+    """A started consumer and an admin client that is replaced when it fails."""
+
+    config: WorkerConfig
+    consumer: AIOKafkaConsumer
+    admin: AIOKafkaAdminClient
+    _lock: asyncio.Lock = field(default_factory=asyncio.Lock)
+
+    async def committed(self, source: TopicPartition) -> Committed | None:
+        """What the group has committed, read only after the producer of ``source`` started."""
+        try:
+            async with asyncio.timeout(self.config.commit_timeout_s):
+                return await read_committed_offset(self.admin, self.config.group_id, source)
+        except (KafkaError, OSError, TimeoutError):
+            await self._renew_admin()
+            raise
+
+    async def _renew_admin(self) -> None:
+        async with self._lock:
+            await bounded(self.admin.close())
+            self.admin = new_admin(self.config)
+            await self.admin.start()
+
+    async def seek(self, source: TopicPartition, offset: int | None) -> int:
+        """Move the consumer there (None: to the beginning); returns the offset.
+
+        Not ``seek_to_beginning``, which can lose to the default reset. Raises
+        ``IllegalStateError`` when the partition is not ours any more.
+        """
+        beginnings = await self.consumer.beginning_offsets([source])
+        start = beginnings[source] if offset is None else max(offset, beginnings[source])
+        self.consumer.seek(source, start)
+        return int(start)
+
+    async def close(self) -> None:
+        """Leave the group and close the sockets, within a bound."""
+        await bounded(self.consumer.stop())
+        await bounded(self.admin.close())
+
+
+async def connect(config: WorkerConfig, stopping: asyncio.Event) -> Group | None:
+    """Wait until a broker answers; None when ``stopping`` was set meanwhile.
+
+    Raises ``TopicMissing`` or ``PartitionsDiffer``.
+    """
+    for attempt in itertools.count(1):
+        consumer, admin = new_consumer(config), new_admin(config)
+        try:
+            await admin.start()
+            await consumer.start()
+            await check_topics(config, admin)
+        except (KafkaConnectionError, OSError, TimeoutError) as error:
+            await bounded(consumer.stop())
+            await bounded(admin.close())
+            log.warning(str(BrokerUnreachable(config.bootstrap_servers, error)), attempt=attempt)
+        except BaseException:
+            await bounded(consumer.stop())
+            await bounded(admin.close())
+            raise
+        else:
+            return Group(config, consumer, admin)
+        delay = full_jitter(attempt, config.retry_base_s, config.retry_cap_s)
+        if await _set_within(stopping, delay):
+            return None
+    raise AssertionError("unreachable")
+
+
+def new_consumer(config: WorkerConfig) -> AIOKafkaConsumer:
+    """A group consumer that never commits by itself and sees only committed records."""
+    return AIOKafkaConsumer(
+        bootstrap_servers=config.bootstrap_servers,
+        client_id=config.client_id,
+        group_id=config.group_id,
+        group_instance_id=config.group_instance_id,
+        enable_auto_commit=False,
+        auto_offset_reset="earliest",
+        isolation_level="read_committed",
+        partition_assignment_strategy=(RangePartitionAssignor,),
+        session_timeout_ms=config.session_timeout_ms,
+        heartbeat_interval_ms=config.heartbeat_interval_ms,
+        rebalance_timeout_ms=config.rebalance_timeout_ms,
+        # A worker without room does not poll, which must not count as dead.
+        max_poll_interval_ms=_WEEK_MS,
+        max_partition_fetch_bytes=config.max_request_bytes,
+        **config.client,
+    )
+
+
+def new_admin(config: WorkerConfig) -> AIOKafkaAdminClient:
+    """An admin client that is not started yet."""
+    return AIOKafkaAdminClient(
+        bootstrap_servers=config.bootstrap_servers, client_id=config.client_id, **config.client
+    )
+
+
+async def check_topics(config: WorkerConfig, admin: AIOKafkaAdminClient) -> None:
+    """All topics exist, and every output topic has the partitions of the inputs.
+
+    Raises ``TopicMissing`` or ``PartitionsDiffer``.
+    """
+    names = [*config.topics, *config.output_topics]
+    described = await admin.describe_topics(names)
+    counts = {topic["topic"]: len(topic["partitions"]) for topic in described}
+    missing = [name for name in names if not counts.get(name)]
+    if missing:
+        raise TopicMissing(missing, config.bootstrap_servers)
+    if len({counts[name] for name in names}) > 1:
+        raise PartitionsDiffer({name: counts[name] for name in names})
+
+
+async def bounded(closing: Coroutine[Any, Any, object]) -> None:
+    """Await a stop that may hang or fail; never longer than a few seconds."""
+    task = asyncio.ensure_future(closing)
+    done, _ = await asyncio.wait([task], timeout=_STOP_TIMEOUT_S)
+    if not done:
+        task.cancel()
+    elif not task.cancelled() and task.exception() is not None:
+        log.debug("stop failed", error=repr(task.exception()))
+
+
+async def _set_within(event: asyncio.Event, seconds: float) -> bool:
+    waiter = asyncio.ensure_future(event.wait())
+    await asyncio.wait([waiter], timeout=seconds)
+    waiter.cancel()
+    return event.is_set()

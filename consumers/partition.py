@@ -1,0 +1,251 @@
+"""One assigned partition: its gate, its offsets, and the task that publishes what is finished.
+
+The life of an assignment: start the producer (which fences the owner before us), read the
+committed offset and its map, seek, open the gate. Then the worker takes records in, and
+whatever handler finishes hands its outputs to ``finish``; the publishing task puts all that
+is waiting into one transaction. After any exception the producer is thrown away, a new one
+started, the offset read back, and only what did not get through is published again, without
+asking the handler again. Fenced means somebody else owns the partition: let go.
+"""
+
+import asyncio
+import itertools
+from collections import deque
+from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+import structlog
+from aiokafka import TopicPartition
+
+from consumers.backoff import full_jitter
+from consumers.config import WorkerConfig
+from consumers.errors import Fenced
+from consumers.handler import Handler
+from consumers.offsets import Committed, OffsetTracker
+from consumers.transactions import TransactionalPublisher, asked_to_stop
+from schemas.record import Output
+
+log = structlog.get_logger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class Finished:
+    """A handled record on its way into a transaction."""
+
+    offset: int
+    outputs: Sequence[Output]
+
+
+class Publisher(Protocol):
+    """What this file needs of ``TransactionalPublisher``."""
+
+    async def start(self) -> None: ...
+    async def publish(self, outputs: Sequence[Output], offset: int, metadata: str) -> None: ...
+    async def discard(self) -> None: ...
+
+
+class AssignedPartition:
+    """State of one partition from assignment to revocation.
+
+    ``read_back`` reads the committed offset (None: nothing committed yet), ``seek`` moves
+    the consumer (None: to the beginning), ``let_go`` asks the worker to rejoin the group and
+    ``changed`` tells it that there is room again.
+    """
+
+    def __init__(
+        self,
+        source: TopicPartition,
+        handler: Handler,
+        config: WorkerConfig,
+        *,
+        read_back: Callable[[TopicPartition], Awaitable[Committed | None]],
+        seek: Callable[[TopicPartition, int | None], Awaitable[int]],
+        let_go: Callable[[TopicPartition], None],
+        changed: Callable[[], None],
+        new_publisher: Callable[[WorkerConfig, TopicPartition], Publisher] = TransactionalPublisher,
+    ) -> None:
+        self.source = source
+        self.handler = handler
+        self.running: set[asyncio.Task[None]] = set()
+        self._config = config
+        self._read_back = read_back
+        self._seek = seek
+        self._let_go = let_go
+        self._changed = changed
+        self._new_publisher = new_publisher
+        self._publisher: Publisher | None = None
+        self._tracker: OffsetTracker | None = None
+        self._pending: deque[Finished] = deque()
+        self._wake = asyncio.Event()
+        self._idle = asyncio.Event()
+        self._idle.set()
+        self._open = False
+        self._failures = 0
+        self._task = asyncio.create_task(self._run(), name=f"publish {source}")
+
+    # What the worker calls.
+
+    @property
+    def has_room(self) -> bool:
+        """May the worker ask Kafka for records of this partition?"""
+        return self._open and self._tracker is not None and self._tracker.has_room
+
+    @property
+    def is_open(self) -> bool:
+        """Assigned, started, and not on its way out."""
+        return self._open
+
+    def take(self, offset: int) -> bool:
+        """Take a record in; False where it was finished before, or the gate is shut."""
+        return self._open and self._tracker is not None and self._tracker.take(offset)
+
+    def finish(self, offset: int, outputs: Sequence[Output]) -> None:
+        """A record's outcome is ready to be published."""
+        self._pending.append(Finished(offset, outputs))
+        self._idle.clear()
+        self._wake.set()
+
+    def shut(self) -> None:
+        """Take nothing more in; what is running may still finish."""
+        self._open = False
+
+    async def close(self, deadline: float) -> None:
+        """Let what runs finish until ``deadline`` (loop time), cancel the rest, publish, go."""
+        self.shut()
+        await self._drain(deadline)
+        await self._flush()
+        await self._stop_publishing()
+
+    async def _drain(self, deadline: float) -> None:
+        remaining = max(0.0, deadline - asyncio.get_running_loop().time())
+        if self.running:
+            await asyncio.wait(self.running, timeout=remaining)
+        for task in self.running:
+            task.cancel()
+        if self.running:
+            await asyncio.wait(self.running)
+
+    async def _flush(self) -> None:
+        """What is finished gets one more commit's time to be published."""
+        waiter = asyncio.create_task(self._idle.wait(), name=f"flush {self.source}")
+        await asyncio.wait(
+            [waiter, self._task],
+            timeout=self._config.commit_timeout_s,
+            return_when=asyncio.FIRST_COMPLETED,
+        )
+        waiter.cancel()
+
+    async def _stop_publishing(self) -> None:
+        self._task.cancel()
+        await asyncio.wait([self._task])
+        if self._publisher is not None:
+            await self._publisher.discard()
+
+    # The task of this partition, told once from top to bottom.
+
+    async def _run(self) -> None:
+        try:
+            tracker = await self._take_over()
+            while True:
+                await self._wake.wait()
+                self._wake.clear()
+                while self._pending:
+                    await self._publish(tracker)
+                self._idle.set()
+        except Fenced:
+            log.warning("fenced: another worker owns the partition", partition=str(self.source))
+            self.abandon()
+        except Exception as error:
+            log.exception("partition stopped", partition=str(self.source), error=repr(error))
+            self.abandon()
+
+    def abandon(self) -> None:
+        """Publish nothing more and ask the group again; never start again in place."""
+        self.shut()
+        self._pending.clear()
+        self._idle.set()
+        for task in self.running:
+            task.cancel()
+        self._let_go(self.source)
+
+    async def _take_over(self) -> OffsetTracker:
+        committed = await self._restart()
+        start = await self._seek(self.source, None if committed is None else committed.offset)
+        tracker = OffsetTracker(committed or Committed(start))
+        self._tracker = tracker
+        self._open = True
+        log.info("partition open", partition=str(self.source), offset=start)
+        self._changed()
+        return tracker
+
+    async def _publish(self, tracker: OffsetTracker) -> None:
+        batch = self._next_batch()
+        offsets = [finished.offset for finished in batch]
+        outputs = [output for finished in batch for output in finished.outputs]
+        offset, metadata = tracker.commit_with(offsets)
+        try:
+            if self._publisher is None:
+                raise RuntimeError("publish before start")
+            await self._publisher.publish(outputs, offset, metadata)
+        except Fenced:
+            raise
+        except BaseException as error:
+            if asked_to_stop(error):
+                raise
+            self._failures += 1
+            log.warning("transaction failed", partition=str(self.source), error=repr(error))
+            await self._pause(self._failures)
+            await self._settle(tracker)
+        else:
+            self._failures = 0
+            self._done(tracker, batch)
+
+    def _next_batch(self) -> list[Finished]:
+        """From the head of what is finished: bounded in records and in bytes, at least one."""
+        batch: list[Finished] = []
+        room = self._config.max_request_bytes
+        for finished in self._pending:
+            room -= sum(len(output.value or b"") for output in finished.outputs)
+            if batch and (room < 0 or len(batch) >= self._config.max_batch_records):
+                break
+            batch.append(finished)
+        return batch
+
+    def _done(self, tracker: OffsetTracker, batch: Sequence[Finished]) -> None:
+        tracker.finish(finished.offset for finished in batch)
+        published = {finished.offset for finished in batch}
+        self._pending = deque(f for f in self._pending if f.offset not in published)
+        self._changed()
+
+    async def _settle(self, tracker: OffsetTracker) -> None:
+        """Did the failed transaction commit? Only a new producer and a read back can tell."""
+        committed = await self._restart() or Committed(0)
+        ours = {finished.offset for finished in self._pending}
+        if committed.offset > tracker.end or any(
+            committed.covers(offset) for offset in tracker.unfinished - ours
+        ):
+            raise Fenced(f"{self.source}: another worker finished what is in flight here")
+        self._done(tracker, [f for f in self._pending if committed.covers(f.offset)])
+
+    async def _restart(self) -> Committed | None:
+        """A fresh producer, then the committed offset; tries until it works."""
+        for attempt in itertools.count(1):
+            if self._publisher is not None:
+                await self._publisher.discard()
+            self._publisher = self._new_publisher(self._config, self.source)
+            try:
+                await self._publisher.start()
+                return await self._read_back(self.source)
+            except Fenced:
+                raise
+            except BaseException as error:
+                if asked_to_stop(error):
+                    raise
+                log.warning("no producer yet", partition=str(self.source), error=repr(error))
+            await self._pause(attempt)
+        raise AssertionError("unreachable")
+
+    async def _pause(self, attempt: int) -> None:
+        base, cap = self._config.retry_base_s, self._config.retry_cap_s
+        await asyncio.sleep(full_jitter(attempt, base, cap))

@@ -1,0 +1,150 @@
+"""One transactional producer for one input partition: outputs and offset, all or nothing.
+
+``transactional.id`` is group + input topic + partition, so that a new owner's start fences
+the old one, and its start also settles the transaction that the old one left open. Only
+after that start is the committed offset worth reading.
+
+A producer is used until the first exception, then discarded: aiokafka can't tell after a
+fault whether it still owns its id, and ``begin_transaction`` and an empty commit both
+succeed while fenced.
+"""
+
+import asyncio
+from collections.abc import Awaitable, Sequence
+from typing import cast
+
+import structlog
+from aiokafka import AIOKafkaProducer, TopicPartition
+from aiokafka.admin import AIOKafkaAdminClient
+from aiokafka.errors import ProducerFenced
+from aiokafka.structs import OffsetAndMetadata
+
+from consumers.config import WorkerConfig
+from consumers.errors import Fenced
+from consumers.offsets import METADATA_LIMIT, Committed, decode_map
+from schemas.record import Output
+
+log = structlog.get_logger(__name__)
+
+DISCARD_TIMEOUT_S = 2.0
+# Room for what Kafka adds to a record and a batch; keys, values and headers are counted.
+_OVERHEAD_BYTES = 256
+
+
+def output_size(output: Output) -> int:
+    """Bytes that a record takes on the wire, at most."""
+    headers = sum(len(name.encode()) + len(value) + 10 for name, value in output.headers)
+    return len(output.key or b"") + len(output.value or b"") + headers + _OVERHEAD_BYTES
+
+
+class TransactionalPublisher:
+    """Publishes for one input partition. After any exception: ``discard``, make a new one."""
+
+    def __init__(self, config: WorkerConfig, source: TopicPartition) -> None:
+        self._config = config
+        self._source = source
+        self._producer: AIOKafkaProducer | None = None
+
+    @property
+    def transactional_id(self) -> str:
+        """Unique per group and input partition, the same for every worker that owns it."""
+        return f"{self._config.group_id}.{self._source.topic}.{self._source.partition}"
+
+    async def start(self) -> None:
+        """Connect and take ownership of the id. Raises KafkaError while the broker is away."""
+        producer = AIOKafkaProducer(
+            bootstrap_servers=self._config.bootstrap_servers,
+            client_id=self._config.client_id,
+            transactional_id=self.transactional_id,
+            transaction_timeout_ms=self._config.transaction_timeout_ms,
+            max_request_size=self._config.max_request_bytes,
+            **self._config.client,
+        )
+        self._producer = producer
+        async with asyncio.timeout(self._config.commit_timeout_s):
+            await producer.start()
+
+    async def publish(self, outputs: Sequence[Output], offset: int, metadata: str) -> None:
+        """One transaction: all outputs to the partition of the input, then the offset.
+
+        Raises ``Fenced`` when another owner has started; anything else may have committed
+        or not, and only reading the offset back after a new start tells.
+        """
+        if self._producer is None:
+            raise RuntimeError("publish before start")
+        try:
+            async with asyncio.timeout(self._config.commit_timeout_s):
+                await self._transact(self._producer, outputs, offset, metadata)
+        except ProducerFenced as error:
+            raise Fenced(self.transactional_id) from error
+
+    async def _transact(
+        self, producer: AIOKafkaProducer, outputs: Sequence[Output], offset: int, metadata: str
+    ) -> None:
+        await producer.begin_transaction()
+        sent = [await self._send(producer, output) for output in outputs]
+        # A refused send that nobody awaited would still commit the rest.
+        await asyncio.gather(*sent)
+        offsets = {self._source: OffsetAndMetadata(offset, metadata)}
+        await producer.send_offsets_to_transaction(offsets, self._config.group_id)
+        await producer.commit_transaction()
+
+    async def _send(self, producer: AIOKafkaProducer, output: Output) -> Awaitable[object]:
+        partition, headers = self._source.partition, list(output.headers)
+        if output.key is None and output.value is None:
+            # ``send`` refuses a record without both, which a dead letter may well be.
+            batch = producer.create_batch()
+            batch.append(key=None, value=None, timestamp=None, headers=headers)
+            sent = await producer.send_batch(batch, output.topic, partition=partition)
+        else:
+            sent = await producer.send(
+                output.topic, output.value, output.key, partition=partition, headers=headers
+            )
+        return cast("Awaitable[object]", sent)
+
+    async def discard(self) -> None:
+        """Give the sockets back, within a bound: a stop with a commit in flight can hang."""
+        producer, self._producer = self._producer, None
+        if producer is None:
+            return
+        try:
+            async with asyncio.timeout(DISCARD_TIMEOUT_S):
+                await producer.stop()
+        except BaseException as error:
+            await _tear_down(producer)
+            if asked_to_stop(error):
+                raise
+            log.info("producer torn down", partition=str(self._source), error=repr(error))
+
+
+async def _tear_down(producer: AIOKafkaProducer) -> None:
+    """What ``stop`` does, without waiting for anything to be delivered."""
+    sender = producer._sender
+    task = sender.sender_task if sender is not None else None
+    if task is not None and not task.done():
+        task.cancel()
+        await asyncio.wait([task], timeout=DISCARD_TIMEOUT_S)
+    close = asyncio.ensure_future(producer.client.close())
+    await asyncio.wait([close], timeout=DISCARD_TIMEOUT_S)
+
+
+def asked_to_stop(error: BaseException) -> bool:
+    """Was our own task cancelled? aiokafka also lets CancelledErrors out that nobody asked for."""
+    task = asyncio.current_task()
+    if isinstance(error, asyncio.CancelledError):
+        return task is not None and task.cancelling() > 0
+    return not isinstance(error, Exception)
+
+
+async def read_committed_offset(
+    admin: AIOKafkaAdminClient, group_id: str, source: TopicPartition
+) -> Committed | None:
+    """The group's offset with its map, or None where nothing was committed yet.
+
+    Through the admin client, since ``consumer.committed()`` drops the metadata.
+    """
+    found = await admin.list_consumer_group_offsets(group_id, partitions=[source])
+    entry = found.get(source)
+    if entry is None or entry.offset < 0:
+        return None
+    return decode_map(entry.offset, (entry.metadata or "")[:METADATA_LIMIT])

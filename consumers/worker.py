@@ -1,0 +1,314 @@
+"""The worker: reads what there is room for, handles lanes side by side, publishes exactly once.
+
+In come the topics of one consumer group, out go whatever outputs the handler makes of each
+record, in the same transaction as its offset. Partitions come and go by the group's
+assignment; each has its own handler object, its own producer and its own publishing task
+(``consumers.partition``). The way of one record here:
+
+    getmany → take in → open → its lane → handle (retry, give up) → finish → transaction
+"""
+
+import asyncio
+from collections.abc import Callable, Hashable, Sequence
+from dataclasses import dataclass
+
+import structlog
+from aiokafka import AIOKafkaConsumer, ConsumerRebalanceListener, ConsumerRecord, TopicPartition
+from aiokafka.errors import IllegalStateError, KafkaError
+
+from consumers.backoff import full_jitter
+from consumers.config import WorkerConfig
+from consumers.group import Group, connect
+from consumers.handler import GiveUp, Handler, Job, RetryLater, StopPartition
+from consumers.lanes import Lanes
+from consumers.partition import AssignedPartition
+from consumers.transactions import asked_to_stop, output_size
+from schemas.record import Output, Record
+
+log = structlog.get_logger(__name__)
+
+POLL_TIMEOUT_MS = 200
+STOP_TIMEOUT_S = 5.0
+
+Lane = tuple[AssignedPartition, Hashable]
+
+
+@dataclass(slots=True)
+class Work:
+    """A record between its lane and its outcome."""
+
+    partition: AssignedPartition
+    record: Record
+    job: Job | GiveUp
+    attempts: int = 0
+
+
+class Worker(ConsumerRebalanceListener):  # type: ignore[misc]  # aiokafka has no types
+    """One member of a consumer group. ``run`` returns after ``stop``, or raises.
+
+    ``handler_factory(topic, partition)`` makes the handler of one assignment.
+    """
+
+    def __init__(
+        self, config: WorkerConfig, handler_factory: Callable[[str, int], Handler]
+    ) -> None:
+        self._config = config
+        self._handler_factory = handler_factory
+        self._lanes: Lanes[Lane, Work] = Lanes()
+        self._running = 0
+        self._partitions: dict[TopicPartition, AssignedPartition] = {}
+        self._turn = 0
+        self._stopping = asyncio.Event()
+        self._changed = asyncio.Event()
+        self._rejoin_wanted = False
+        self._group: Group | None = None
+
+    def stop(self) -> None:
+        """Take in nothing more, finish what fits into the grace, leave. For signal handlers."""
+        self._stopping.set()
+        self._changed.set()
+
+    @property
+    def open_partitions(self) -> frozenset[TopicPartition]:
+        """Partitions that are assigned, started and being read."""
+        return frozenset(tp for tp, p in self._partitions.items() if p.is_open)
+
+    async def run(self) -> None:
+        """Work until ``stop``. Raises ``ConsumersError`` where it cannot start."""
+        group = await connect(self._config, self._stopping)
+        if group is None:
+            return
+        self._group = group
+        group.consumer.subscribe(list(self._config.topics), listener=self)
+        try:
+            await self._read(group.consumer)
+        finally:
+            await self._close_all(list(self._partitions))
+            await group.close()
+
+    # Reading: only what there is room for, from partitions that have room.
+
+    async def _read(self, consumer: AIOKafkaConsumer) -> None:
+        while not self._stopping.is_set():
+            self._rejoin(consumer)
+            asked = self._with_room(consumer)
+            room = self._config.max_waiting - self._lanes.waiting
+            if not asked or room < 1:
+                await self._wait_for_change()
+                continue
+            try:
+                await self._poll(consumer, asked, room)
+            except (KafkaError, IllegalStateError) as error:
+                log.warning("poll failed", error=repr(error))
+                await self._wait_for_change()
+            self._dispatch()
+
+    def _rejoin(self, consumer: AIOKafkaConsumer) -> None:
+        """Ask the group for partitions anew, after one was fenced."""
+        if self._rejoin_wanted:
+            self._rejoin_wanted = False
+            log.info("rejoining the group", group=self._config.group_id)
+            consumer.subscribe(list(self._config.topics), listener=self)
+
+    def _with_room(self, consumer: AIOKafkaConsumer) -> dict[TopicPartition, AssignedPartition]:
+        assigned = consumer.assignment()
+        return {tp: p for tp, p in self._partitions.items() if p.has_room and tp in assigned}
+
+    async def _wait_for_change(self) -> None:
+        self._changed.clear()
+        waiter = asyncio.ensure_future(self._changed.wait())
+        await asyncio.wait([waiter], timeout=POLL_TIMEOUT_MS / 1000)
+        waiter.cancel()
+
+    async def _poll(
+        self,
+        consumer: AIOKafkaConsumer,
+        asked: dict[TopicPartition, AssignedPartition],
+        room: int,
+    ) -> None:
+        """Partitions take turns: ``getmany`` alone would empty one before it asks the next."""
+        self._turn += 1
+        order = sorted(asked)
+        order = order[self._turn % len(order) :] + order[: self._turn % len(order)]
+        share = max(1, room // len(order))
+        found = False
+        for source in order:
+            batches = await consumer.getmany(source, timeout_ms=0, max_records=share)
+            found = self._take_in(batches, asked) or found
+        if not found:
+            batches = await consumer.getmany(*order, timeout_ms=POLL_TIMEOUT_MS, max_records=share)
+            self._take_in(batches, asked)
+
+    def _take_in(
+        self,
+        batches: dict[TopicPartition, list[ConsumerRecord]],
+        asked: dict[TopicPartition, AssignedPartition],
+    ) -> bool:
+        for source, messages in batches.items():
+            partition = asked[source]
+            if self._partitions.get(source) is not partition:
+                continue  # reassigned while we waited: these belong to the earlier assignment
+            for message in messages:
+                if partition.take(message.offset):
+                    self._enqueue(partition, to_record(message))
+        return any(batches.values())
+
+    def _enqueue(self, partition: AssignedPartition, record: Record) -> None:
+        job: Job | GiveUp
+        try:
+            job = partition.handler.open(record)
+            lane: Hashable = job.lane
+        except GiveUp as error:
+            job, lane = error, ("given up", record.offset)
+        except Exception as error:
+            log.error("open failed", error=type(error).__name__, **where(record))
+            job = GiveUp("handler-error", f"{type(error).__name__} while opening the record")
+            lane = ("given up", record.offset)
+        self._lanes.put((partition, lane), Work(partition, record, job))
+
+    # Handling: one task per record, at most ``max_in_flight`` at a time.
+
+    def _dispatch(self) -> None:
+        while self._running < self._config.max_in_flight and not self._stopping.is_set():
+            taken = self._lanes.take()
+            if taken is None:
+                return
+            lane, work = taken
+            self._running += 1
+            name = f"handle {work.record.topic}/{work.record.partition}/{work.record.offset}"
+            task = asyncio.create_task(self._handle(lane, work), name=name)
+            work.partition.running.add(task)
+            task.add_done_callback(work.partition.running.discard)
+
+    async def _handle(self, lane: Lane, work: Work) -> None:
+        work.attempts += 1
+        try:
+            outputs = await self._outcome(work)
+        except RetryLater as error:
+            self._park(lane, work, error)
+        except StopPartition as error:
+            log.warning("handler stops the partition", error=repr(error), **where(work.record))
+            work.partition.abandon()
+            self._lanes.done(lane)
+        except asyncio.CancelledError:
+            self._lanes.done(lane)
+            raise
+        except Exception as error:
+            log.exception("giving up failed", **where(work.record))
+            self._park(lane, work, RetryLater(repr(error)))
+        else:
+            work.partition.finish(work.record.offset, outputs)
+            self._lanes.done(lane)
+        finally:
+            self._running -= 1
+            self._changed.set()
+            self._dispatch()
+
+    async def _outcome(self, work: Work) -> Sequence[Output]:
+        """The outputs of one attempt, a dead letter's included. Raises ``RetryLater``."""
+        try:
+            outputs = await self._attempt(work)
+            self._check_sizes(outputs)
+        except GiveUp as error:
+            log.info("given up", code=error.code, attempts=work.attempts, **where(work.record))
+            return work.partition.handler.give_up(work.record, error, attempts=work.attempts)
+        return outputs
+
+    async def _attempt(self, work: Work) -> Sequence[Output]:
+        if isinstance(work.job, GiveUp):
+            raise work.job
+        timeout = asyncio.timeout(self._config.deadline_s)
+        try:
+            async with timeout:
+                return await work.partition.handler.handle(work.job, attempt=work.attempts)
+        except (GiveUp, StopPartition):
+            raise
+        except BaseException as error:
+            if asked_to_stop(error):
+                raise
+            if timeout.expired():
+                detail = f"no answer within {self._config.deadline_s:g} s"
+                raise GiveUp("deadline", detail) from error
+            if not isinstance(error, RetryLater):
+                log.error("handler failed", error=type(error).__name__, **where(work.record))
+            if work.attempts >= self._config.max_attempts:
+                detail = f"{type(error).__name__} in attempt {work.attempts}"
+                raise GiveUp("retries-exhausted", detail) from error
+            raise RetryLater(str(error)) from error
+
+    def _check_sizes(self, outputs: Sequence[Output]) -> None:
+        """A record that the broker refuses would fail its whole batch."""
+        largest = max(map(output_size, outputs), default=0)
+        if largest > self._config.max_request_bytes:
+            detail = f"an output of {largest} bytes, allowed are {self._config.max_request_bytes}"
+            raise GiveUp("output-too-large", detail)
+
+    def _park(self, lane: Lane, work: Work, error: RetryLater) -> None:
+        """Wait in the lane, which stays busy, so that its order holds; the slot is free."""
+        delay = full_jitter(work.attempts, self._config.retry_base_s, self._config.retry_cap_s)
+        log.info(
+            "retry later", attempt=work.attempts, delay_s=round(delay, 3), **where(work.record)
+        )
+        asyncio.get_running_loop().call_later(delay, self._unpark, lane, work)
+
+    def _unpark(self, lane: Lane, work: Work) -> None:
+        if not work.partition.is_open:
+            self._lanes.done(lane)
+            return
+        self._lanes.put_back(lane, work)
+        self._dispatch()
+
+    # The group: partitions come and go.
+
+    def on_partitions_assigned(self, assigned: Sequence[TopicPartition]) -> None:
+        """Only starts tasks: no heartbeat runs in here, and its exceptions are swallowed."""
+        if self._group is None:
+            return
+        for source in assigned:
+            self._partitions[source] = AssignedPartition(
+                source,
+                self._handler_factory(source.topic, source.partition),
+                self._config,
+                read_back=self._group.committed,
+                seek=self._group.seek,
+                let_go=self._let_go,
+                changed=self._changed.set,
+            )
+
+    async def on_partitions_revoked(self, revoked: Sequence[TopicPartition]) -> None:
+        """Heartbeats go on meanwhile: finish within the grace, cancel the rest, publish."""
+        await self._close_all([source for source in revoked if source in self._partitions])
+
+    async def _close_all(self, sources: Sequence[TopicPartition]) -> None:
+        closing = {source: self._partitions[source] for source in sources}
+        for partition in closing.values():
+            partition.shut()
+        self._lanes.drop(lambda lane: lane[0] in closing.values())
+        deadline = asyncio.get_running_loop().time() + self._config.grace_s
+        await asyncio.gather(*(partition.close(deadline) for partition in closing.values()))
+        for source, partition in closing.items():
+            if self._partitions.get(source) is partition:
+                del self._partitions[source]
+
+    def _let_go(self, source: TopicPartition) -> None:
+        self._lanes.drop(lambda lane: lane[0].source == source)
+        self._rejoin_wanted = True
+        self._changed.set()
+
+
+def to_record(message: ConsumerRecord) -> Record:
+    """A record as plain bytes."""
+    return Record(
+        topic=message.topic,
+        partition=message.partition,
+        offset=message.offset,
+        timestamp_ms=message.timestamp,
+        key=message.key,
+        value=message.value,
+        headers=tuple(message.headers),
+    )
+
+
+def where(record: Record) -> dict[str, object]:
+    """A record's place for a log line; never what it holds."""
+    return {"topic": record.topic, "partition": record.partition, "offset": record.offset}
