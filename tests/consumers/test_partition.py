@@ -1,0 +1,209 @@
+"""One partition against a broker that fails in every way that aiokafka is known to."""
+
+import asyncio
+from collections.abc import AsyncIterator, Callable, Sequence
+from dataclasses import dataclass, field
+
+import pytest
+from aiokafka import TopicPartition
+
+from consumers.config import WorkerConfig
+from consumers.errors import Fenced
+from consumers.offsets import Committed, decode_map
+from consumers.partition import AssignedPartition
+from schemas.record import Output
+from tests.wait import wait_until
+
+SOURCE = TopicPartition("in", 0)
+CONFIG = WorkerConfig(
+    bootstrap_servers="none:1",
+    group_id="g",
+    topics=("in",),
+    retry_base_s=0.001,
+    retry_cap_s=0.002,
+    commit_timeout_s=0.5,
+)
+
+
+@dataclass
+class FakeBroker:
+    """What Kafka would hold: committed outputs and the offset, and the order of calls."""
+
+    outputs: list[Output] = field(default_factory=list)
+    committed: Committed | None = None
+    calls: list[str] = field(default_factory=list)
+    faults: list[tuple[str, BaseException]] = field(default_factory=list)
+    let_go: list[TopicPartition] = field(default_factory=list)
+
+    def fault(self, step: str) -> None:
+        if self.faults and self.faults[0][0] == step:
+            raise self.faults.pop(0)[1]
+
+    async def read_back(self, source: TopicPartition) -> Committed | None:
+        self.calls.append("read back")
+        self.fault("read back")
+        return self.committed
+
+    async def seek(self, source: TopicPartition, offset: int | None) -> int:
+        self.calls.append(f"seek {offset}")
+        return offset or 0
+
+    def new_publisher(self, config: WorkerConfig, source: TopicPartition) -> "FakePublisher":
+        return FakePublisher(self)
+
+
+@dataclass
+class FakePublisher:
+    broker: FakeBroker
+
+    async def start(self) -> None:
+        self.broker.calls.append("start")
+        self.broker.fault("start")
+
+    async def publish(self, outputs: Sequence[Output], offset: int, metadata: str) -> None:
+        self.broker.calls.append(f"publish {len(outputs)}")
+        self.broker.fault("before commit")
+        self.broker.outputs.extend(outputs)
+        self.broker.committed = decode_map(offset, metadata)
+        self.broker.fault("after commit")
+
+    async def discard(self) -> None:
+        self.broker.calls.append("discard")
+
+
+class NoHandler:
+    """A partition only carries its handler; the worker calls it."""
+
+    def __getattr__(self, name: str) -> object:
+        raise AssertionError("not called here")
+
+
+Opener = Callable[[FakeBroker], AssignedPartition]
+
+
+@pytest.fixture
+async def open_partition() -> AsyncIterator[Opener]:
+    made: list[AssignedPartition] = []
+
+    def make(broker: FakeBroker) -> AssignedPartition:
+        made.append(
+            AssignedPartition(
+                SOURCE,
+                NoHandler(),  # type: ignore[arg-type]
+                CONFIG,
+                read_back=broker.read_back,
+                seek=broker.seek,
+                let_go=broker.let_go.append,
+                changed=lambda: None,
+                new_publisher=broker.new_publisher,
+            )
+        )
+        return made[-1]
+
+    yield make
+    for partition in made:
+        await partition.close(asyncio.get_running_loop().time())
+
+
+def output(name: str) -> Output:
+    return Output(topic="out", key=b"k", value=name.encode())
+
+
+async def test_the_producer_starts_before_the_offset_is_read(open_partition: Opener) -> None:
+    broker = FakeBroker(committed=Committed(7, frozenset({9})))
+    partition = open_partition(broker)
+    await wait_until(lambda: partition.is_open)
+    assert broker.calls == ["start", "read back", "seek 7"]
+    assert not partition.take(6), "below the committed offset"
+    assert [offset for offset in range(7, 11) if partition.take(offset)] == [7, 8, 10]
+
+
+async def test_nothing_is_taken_in_before_the_gate_is_open(open_partition: Opener) -> None:
+    broker = FakeBroker(faults=[("start", ConnectionError()), ("read back", TimeoutError())])
+    partition = open_partition(broker)
+    assert not partition.has_room
+    assert not partition.take(0)
+    await wait_until(lambda: partition.is_open)
+    assert broker.calls.count("start") == 3
+    assert broker.calls[-1] == "seek None"
+
+
+async def test_records_finished_out_of_order_are_published_at_once(open_partition: Opener) -> None:
+    broker = FakeBroker()
+    partition = open_partition(broker)
+    await wait_until(lambda: partition.is_open)
+    for offset in range(3):
+        assert partition.take(offset)
+    partition.finish(2, [output("two")])
+    await wait_until(lambda: bool(broker.outputs))
+    assert broker.committed == Committed(0, frozenset({2}))
+
+
+@pytest.mark.parametrize("step", ["before commit", "after commit"])
+@pytest.mark.parametrize(
+    "error", [AssertionError(), TimeoutError(), asyncio.CancelledError(), OSError("gone")]
+)
+async def test_whatever_a_transaction_raises_the_outputs_get_through_once(
+    open_partition: Opener, step: str, error: BaseException
+) -> None:
+    broker = FakeBroker()
+    partition = open_partition(broker)
+    await wait_until(lambda: partition.is_open)
+    assert partition.take(0)
+    broker.faults = [(step, error)]
+    partition.finish(0, [output("zero"), output("decision")])
+    await wait_until(lambda: broker.committed == Committed(1))
+    assert partition.take(1)
+    partition.finish(1, [output("one")])
+    await wait_until(lambda: broker.committed == Committed(2))
+    assert [out.value for out in broker.outputs] == [b"zero", b"decision", b"one"]
+    assert not broker.let_go
+
+
+@pytest.mark.parametrize("step", ["before commit", "after commit"])
+async def test_fenced_lets_go_and_never_starts_again_in_place(
+    open_partition: Opener, step: str
+) -> None:
+    broker = FakeBroker()
+    partition = open_partition(broker)
+    await wait_until(lambda: partition.is_open)
+    assert partition.take(0)
+    starts = broker.calls.count("start")
+    broker.faults = [(step, Fenced("somebody else"))]
+    partition.finish(0, [output("zero")])
+    await wait_until(lambda: bool(broker.let_go))
+    assert broker.calls.count("start") == starts
+    assert not partition.take(1)
+
+
+async def test_a_read_back_that_covers_what_is_in_flight_here_means_another_owner(
+    open_partition: Opener,
+) -> None:
+    broker = FakeBroker()
+    partition = open_partition(broker)
+    await wait_until(lambda: partition.is_open)
+    assert partition.take(0)
+    assert partition.take(1)
+    broker.faults = [("before commit", TimeoutError())]
+    broker.committed = Committed(2)
+    partition.finish(0, [output("zero")])
+    await wait_until(lambda: bool(broker.let_go))
+    assert broker.outputs == []
+
+
+async def test_closing_publishes_what_is_finished_and_cancels_what_is_not(
+    open_partition: Opener,
+) -> None:
+    broker = FakeBroker()
+    partition = open_partition(broker)
+    await wait_until(lambda: partition.is_open)
+    assert partition.take(0)
+    assert partition.take(1)
+    hanging = asyncio.create_task(asyncio.Event().wait())
+    partition.running.add(hanging)  # type: ignore[arg-type]
+    hanging.add_done_callback(partition.running.discard)
+    partition.finish(0, [output("zero")])
+    await partition.close(asyncio.get_running_loop().time() + 0.01)
+    assert hanging.cancelled()
+    assert broker.committed == Committed(1)
+    assert broker.calls[-1] == "discard"
