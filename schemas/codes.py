@@ -60,12 +60,12 @@ class ErrorCode(_Documented):
     HEADER_DOUBLED = "header-doubled", "A header of the contract is there more than once."
     HEADER_TOO_LARGE = "header-too-large", "A header of the contract is over 8 KiB."
     HEADER_ENCODING = "header-encoding", "A header of the contract is not UTF-8."
-    HEADER_VALUE = "header-value", "A header of the contract is no valid id or time."
     UNSUPPORTED_SPECVERSION = "unsupported-specversion", "ce_specversion is not 1.0."
     UNSUPPORTED_CONTENT_TYPE = (
         "unsupported-content-type",
         "content-type is not application/json in UTF-8.",
     )
+    HEADER_VALUE = "header-value", "A header of the contract is no valid id or time."
     UNSUPPORTED_VERSION = "unsupported-version", "A known type in a version nobody knows."
     UNKNOWN_TYPE = "unknown-type", "A type that nobody knows."
     WRONG_TOPIC = "wrong-topic", "A known type on a topic that is not its own."
