@@ -10,12 +10,9 @@ removes temporary data (``infra.guard``).
 """
 
 import asyncio
-import base64
 import contextlib
-import socket
 import threading
 import time
-import uuid
 from collections.abc import Mapping
 from pathlib import Path
 from types import TracebackType
@@ -30,8 +27,10 @@ from infra.kafka_config import (
     java_command,
     local_properties,
     logging_text,
+    new_cluster_id,
     properties_text,
 )
+from infra.ports import free_port, is_free
 from infra.probe import answers
 
 _STOP_GRACE = 20.0  # seconds for Kafka to close its files
@@ -161,12 +160,12 @@ class LocalBroker:
                     raise
 
     def _choose_ports(self) -> None:
-        if self._wanted_port and not _is_free(self._wanted_port):
+        if self._wanted_port and not is_free(self._wanted_port):
             raise BrokerFailed(
                 f"port {self._wanted_port} on 127.0.0.1 is taken by another program; "
                 "choose another port, or stop that program"
             )
-        self._ports = (self._wanted_port or _free_port(), _free_port())
+        self._ports = (self._wanted_port or free_port(), free_port())
         settings = local_properties(
             port=self._ports[0],
             controller_port=self._ports[1],
@@ -183,7 +182,9 @@ class LocalBroker:
         config = str(self.folder / "server.properties")
         process = self._running_process()
         process.start(
-            self._java(FORMAT_CLASS, "format", "--cluster-id", _cluster_id(), "--config", config),
+            self._java(
+                FORMAT_CLASS, "format", "--cluster-id", new_cluster_id(), "--config", config
+            ),
             self.log,
         )
         if not process.wait(_FORMAT_PATIENCE):
@@ -250,28 +251,3 @@ def _end(process: GuardedProcess, *, gently: bool) -> None:
             process.terminate(_STOP_GRACE)
     finally:
         process.close()
-
-
-def _cluster_id() -> str:
-    """Kafka's own form of a UUID; one that starts with a dash looks like an option."""
-    while True:
-        text = base64.urlsafe_b64encode(uuid.uuid4().bytes).decode().rstrip("=")
-        if not text.startswith("-"):
-            return text
-
-
-def _free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
-        return port
-
-
-def _is_free(port: int) -> bool:
-    with socket.socket() as probe:
-        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        try:
-            probe.bind(("127.0.0.1", port))
-        except OSError:
-            return False
-        return True

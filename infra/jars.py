@@ -1,7 +1,7 @@
 """The jars of Apache Kafka: which ones, downloaded once, checked at every start.
 
 ``kafka-jars.json`` pins each jar with its size and sha256. ``jgo`` resolves that list
-when it is made (``python -m infra.jars``) and fetches the jars of it later, one Maven
+when it is made (``python -m infra.jars pin``) and fetches the jars of it later, one Maven
 coordinate at a time, so what runs never depends on what a repository says today.
 The folder of checked jars goes to ``infra.broker``.
 """
@@ -10,6 +10,7 @@ import contextlib
 import hashlib
 import json
 import shutil
+import sys
 import threading
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -24,7 +25,7 @@ KAFKA = f"org.apache.kafka:kafka_2.13:{KAFKA_VERSION}"
 LOGGING = "org.apache.logging.log4j:log4j-slf4j-impl:2.25.5"  # without it Kafka logs nothing
 PINS = Path(__file__).with_name("kafka-jars.json")
 
-Progress = Callable[[str], None]
+Progress = Callable[[str], object]  # one line for people per stage
 _ATTEMPTS = 3
 _AT_ONCE = 6
 _TIMEOUT = 60  # seconds without an answer
@@ -170,5 +171,15 @@ def _pin() -> None:
     PINS.write_text(f"[\n{lines}\n]\n")
 
 
+def _main(arguments: list[str]) -> None:
+    if arguments == ["pin"]:
+        _pin()
+    elif arguments == ["folder"]:
+        folder = kafka_jars(lambda line: sys.stderr.write(line + "\n"))
+        sys.stdout.write(f"{folder}\n")
+    else:
+        sys.exit("usage: python -m infra.jars folder|pin")
+
+
 if __name__ == "__main__":
-    _pin()
+    _main(sys.argv[1:])

@@ -4,6 +4,8 @@ Plain values in, text and argument lists out; ``infra.broker`` writes and runs t
 the container (``infra.container``) gets the same properties, so tests see one behaviour.
 """
 
+import base64
+import uuid
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -87,16 +89,24 @@ def local_properties(
     }
 
 
-def container_properties(*, mapped_port: int, extra: Mapping[str, str]) -> dict[str, str]:
-    """A broker in a container whose port 9092 the host sees as ``mapped_port``."""
+def container_properties(*, advertised: str, extra: Mapping[str, str]) -> dict[str, str]:
+    """A broker in a container whose port 9092 clients reach as ``advertised`` (host:port)."""
     return {
         **_COMMON,
         "listeners": "CLIENT://:9092,BROKER://:9094,CONTROLLER://:9093",
-        "advertised.listeners": f"CLIENT://127.0.0.1:{mapped_port},BROKER://localhost:9094",
+        "advertised.listeners": f"CLIENT://{advertised},BROKER://localhost:9094",
         "controller.quorum.voters": f"{NODE_ID}@localhost:9093",
         "log.dirs": CONTAINER_DATA,
         **extra,
     }
+
+
+def new_cluster_id() -> str:
+    """A random UUID in Kafka's own form; one that starts with a dash looks like an option."""
+    while True:
+        text = base64.urlsafe_b64encode(uuid.uuid4().bytes).decode().rstrip("=")
+        if not text.startswith("-"):
+            return text
 
 
 def properties_text(properties: Mapping[str, str]) -> str:
