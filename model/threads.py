@@ -1,0 +1,25 @@
+"""What a process that runs a model needs in its environment before torch loads.
+
+OpenMP's workers otherwise spin between two steps and take the cores that Kafka's client and
+the event loop need; the libraries' progress bars and telemetry are off.
+"""
+
+import os
+
+ENVIRONMENT = {
+    "OMP_WAIT_POLICY": "PASSIVE",  # waiting threads sleep
+    "GOMP_SPINCOUNT": "0",  # the same for GNU OpenMP, which torch's wheels bring
+    "KMP_BLOCKTIME": "0",  # and for Intel's
+    "TOKENIZERS_PARALLELISM": "false",
+    "HF_HUB_DISABLE_TELEMETRY": "1",
+    "HF_HUB_DISABLE_PROGRESS_BARS": "1",
+    "TRANSFORMERS_NO_ADVISORY_WARNINGS": "1",
+    "TRANSFORMERS_VERBOSITY": "error",
+    "TQDM_DISABLE": "1",  # some bars obey nothing else
+}
+
+
+def configure_environment() -> None:
+    """Set what is not set yet. Call it first thing in the process: torch reads it once."""
+    for name, value in ENVIRONMENT.items():
+        os.environ.setdefault(name, value)
