@@ -87,6 +87,11 @@ class LocalBroker:
         return process.pid
 
     @property
+    def running(self) -> bool:
+        """Whether the JVM runs at this moment."""
+        return self._process is not None and self._process.running
+
+    @property
     def folder(self) -> Path:
         """Where data, properties and log are."""
         if self._folder is None:
@@ -240,7 +245,8 @@ async def run_broker_forever(
     async with LocalBroker(port=port, data_dir=data_dir, progress=progress) as broker:
         progress(f"ready: TWITE_KAFKA__BOOTSTRAP_SERVERS={broker.bootstrap_servers}")
         while not stopping.is_set():
-            broker.pid  # noqa: B018 - raises once the broker is gone
+            if not broker.running:
+                raise BrokerFailed(f"the local Kafka ended by itself; its log: {broker.log}")
             with contextlib.suppress(TimeoutError):
                 await asyncio.wait_for(stopping.wait(), 0.5)
 

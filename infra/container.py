@@ -95,6 +95,10 @@ class ContainerBroker:
             raise BrokerFailed("the Kafka container is not running")
         return pid
 
+    @property
+    def container_id(self) -> str:
+        return str(self._wrapped().id)
+
     async def __aenter__(self) -> Self:
         await self.start()
         return self

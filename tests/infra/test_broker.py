@@ -17,6 +17,7 @@ from aiokafka.admin import AIOKafkaAdminClient, NewTopic
 from infra.broker import LocalBroker, run_broker_forever
 from infra.errors import BrokerFailed
 from infra.probe import answers
+from tests.wait import wait_until
 
 pytestmark = [pytest.mark.kafka, pytest.mark.timeout(180)]
 
@@ -31,12 +32,6 @@ async def main():
 
 asyncio.run(main())
 """
-
-
-async def until_gone(pid: int, folder: Path) -> None:
-    """Waits until process and folder are gone; the test's own timeout bounds it."""
-    while psutil.pid_exists(pid) or folder.exists():
-        await asyncio.sleep(0.05)
 
 
 @contextlib.asynccontextmanager
@@ -62,9 +57,7 @@ async def test_nothing_is_left_when_the_owner_is_ended(end: signal.Signals) -> N
         assert folder.exists()
         process.send_signal(end)
         await process.wait()
-        await until_gone(pid, folder)
-        assert not psutil.pid_exists(pid)
-        assert not folder.exists()
+        await wait_until(lambda: not psutil.pid_exists(pid) and not folder.exists())
 
 
 async def test_the_jvm_dies_with_its_guard() -> None:
@@ -75,14 +68,10 @@ async def test_the_jvm_dies_with_its_guard() -> None:
         guard.kill()
         await asyncio.to_thread(jvm.wait, 60)
         assert not jvm.is_running()
+        await wait_until(lambda: not broker.running)
         with pytest.raises(BrokerFailed, match="not running"):
-            await _pid_until_it_fails(broker)
+            print(broker.pid)
     assert not broker.folder.exists()
-
-
-async def _pid_until_it_fails(broker: LocalBroker) -> None:
-    while broker.pid:
-        await asyncio.sleep(0.05)
 
 
 async def test_a_killed_broker_comes_back_with_its_records() -> None:
@@ -168,7 +157,11 @@ async def _jvm_under(owner_pid: int, argument: str) -> int:
         for child in psutil.Process(owner_pid).children(recursive=True):
             with contextlib.suppress(psutil.Error):
                 line = " ".join(child.cmdline())
-                if argument in line and line.endswith("server.properties") and "kafka.Kafka" in line:
+                if (
+                    argument in line
+                    and line.endswith("server.properties")
+                    and "kafka.Kafka" in line
+                ):
                     return child.pid
         await asyncio.sleep(0.05)
 
