@@ -127,7 +127,7 @@ class ModelSettings(Group):
     engine: Literal["transformers", "echo"] = "transformers"
     """``transformers``: a real model in this process. ``echo``: a text that depends only
     on its prompt."""
-    name: str = Field(default="smollm2-135m-instruct", min_length=1)
+    name: str = Field(default="SmolLM2-135M-Instruct", min_length=1)
     """A folder with safetensors, a Hugging Face name (``org/model``), or the default
     model's own name."""
     revision: str | None = None
@@ -162,6 +162,10 @@ class WorkerSettings(Group):
     """Most records being answered at once, whatever partition they came from."""
     grace_s: float = Field(default=10.0, ge=0, le=3600)
     """Seconds that a stopping worker gives to what is in flight."""
+    max_attempts: int = Field(default=5, ge=1, le=1000)
+    """Tries per record, with a growing pause between them, before it is a dead letter."""
+    deadline_s: float = Field(default=120.0, gt=0, le=86_400)
+    """Seconds that one try may take before it is cancelled."""
 
 
 class LoggingSettings(Group):

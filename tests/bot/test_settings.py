@@ -48,7 +48,7 @@ def test_values_out_of_range_are_refused(group: type, values: dict[str, object])
 
 def test_settings_never_change() -> None:
     with pytest.raises(ValidationError):
-        Settings().worker.max_in_flight = 3
+        Settings().worker.__setattr__("max_in_flight", 3)
 
 
 def test_the_digest_follows_what_decides_and_nothing_else() -> None:

@@ -1,0 +1,64 @@
+"""Publish one event and wait for what becomes of it.
+
+The reader stands at the ends of the outcome topics before the event is published, and the
+answer to the produce request says where the event stands: the decision that names that
+topic, partition and offset is the one outcome, whoever else is talking at the same time.
+"""
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from typing import Any
+
+from aiokafka import AIOKafkaProducer
+
+from bot.clients import producer, require_topics
+from bot.events import topic_and_key
+from bot.observe import Outcome, OutcomeReader, Outcomes, Position, open_reader, wait_for
+from bot.settings import KafkaSettings
+from schemas.codec import encode
+from schemas.envelope import Event
+from schemas.names import FEED_DIRECT_MESSAGES, FEED_MENTIONS
+from schemas.record import Output
+
+
+@dataclass(frozen=True, slots=True)
+class Asker:
+    """A reader and a producer that stay open from one question to the next."""
+
+    reader: OutcomeReader
+    writer: AIOKafkaProducer
+    outcomes: Outcomes
+
+    async def ask(self, event: Event[Any], timeout_s: float) -> Outcome | None:
+        """Publish ``event``; its outcome, or None if none came within ``timeout_s`` seconds."""
+        origin = await publish(self.writer, to_output(event))
+        return await wait_for(self.reader, self.outcomes, origin, timeout_s)
+
+
+@asynccontextmanager
+async def open_asker(kafka: KafkaSettings) -> AsyncIterator[Asker]:
+    """Raises ``BrokerUnreachable`` and ``TopicMissing``."""
+    await require_topics(kafka, [FEED_MENTIONS, FEED_DIRECT_MESSAGES])
+    async with open_reader(kafka) as reader, producer(kafka) as writer:
+        yield Asker(reader, writer, Outcomes())
+
+
+async def ask(kafka: KafkaSettings, event: Event[Any], *, timeout_s: float) -> Outcome | None:
+    """Ask once. Raises ``BrokerUnreachable`` and ``TopicMissing``."""
+    async with open_asker(kafka) as asker:
+        return await asker.ask(event, timeout_s)
+
+
+def to_output(event: Event[Any]) -> Output:
+    """The event as the record to produce."""
+    topic, key = topic_and_key(event)
+    return encode(topic, key, event.envelope, event.data)
+
+
+async def publish(writer: AIOKafkaProducer, record: Output) -> Position:
+    """Produce one record and wait until the broker has it; where it stands."""
+    sent = await writer.send_and_wait(
+        record.topic, key=record.key, value=record.value, headers=list(record.headers)
+    )
+    return Position(sent.topic, sent.partition, sent.offset)

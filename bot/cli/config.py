@@ -1,0 +1,85 @@
+"""``twite config``: what is set, where it came from, and whether it is in order."""
+
+import json
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+from rich.table import Table
+from rich.text import Text
+
+from bot.cli.console import out, run, settings_of
+
+if TYPE_CHECKING:  # pydantic takes a third of a second: too long for --help
+    from bot.config import Loaded
+
+WIDE = 120  # columns of a terminal that has room for meanings
+
+app = typer.Typer(
+    no_args_is_help=True,
+    help="Show the settings, or check that everything is in order.",
+    rich_markup_mode=None,
+)
+
+
+@app.command()
+def show(
+    context: typer.Context,
+    as_json: Annotated[bool, typer.Option("--json", help="For programs: one JSON object.")] = False,
+) -> None:
+    """Show every setting with its value and its origin; secrets stay hidden.
+
+    The origin is "default", a file, or the variable that set it. The meaning of each setting
+    stands beside it where there is room, and always with --json.
+    """
+    loaded = settings_of(context)
+    if as_json:
+        typer.echo(json.dumps(_rows(loaded), indent=2, ensure_ascii=False))
+        return
+    out.print(_table(_rows(loaded), wide=out.width >= WIDE))
+    out.print(f"file: {loaded.file or 'none (--config, TWITE_CONFIG or ./twite.toml)'}")
+
+
+def _table(rows: dict[str, dict[str, Any]], *, wide: bool) -> Table:
+    table = Table("setting", "value", "origin", *(["meaning"] if wide else []))
+    for column in table.columns:
+        column.overflow = "fold"
+    table.columns[0].no_wrap = True
+    for name, row in rows.items():
+        style = "" if row["origin"] == "default" else "bold"
+        value = "" if row["value"] is None else str(row["value"])
+        cells = [Text(name, style), Text(value, style), Text(row["origin"])]
+        table.add_row(*cells, *([Text(row["meaning"])] if wide else []))
+    return table
+
+
+def _rows(loaded: "Loaded") -> dict[str, dict[str, Any]]:
+    from bot.settings import json_value, known_fields
+
+    return {
+        known.name: {
+            "value": json_value(known.read(loaded.settings)),
+            "origin": loaded.origins[known.name],
+            "variable": known.variable,
+            "meaning": known.description.replace("``", ""),
+        }
+        for known in known_fields()
+    }
+
+
+@app.command()
+def check(context: typer.Context) -> None:
+    """Check settings, broker, topics and model; each red line says what to do.
+
+    Exit status 0: everything is green.
+    """
+    from bot.checks import check_all
+
+    loaded = settings_of(context)
+    table = Table("", "checked", "found", "what to do")
+    results = run(check_all(loaded))
+    for result in results:
+        mark = Text("ok", "green") if result.ok else Text("no", "bold red")
+        table.add_row(mark, Text(result.name), Text(result.found), Text(result.todo))
+    out.print(table)
+    if not all(result.ok for result in results):
+        raise typer.Exit(1)

@@ -1,0 +1,139 @@
+"""``twite worker``, ``twite demo`` and ``twite broker``: the commands that keep running."""
+
+import asyncio
+import contextlib
+import signal
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+from rich.text import Text
+
+from bot.cli.console import at_terminal, err, out, run, settings_of
+from bot.errors import Trouble
+
+Engine = Annotated[
+    str | None,
+    typer.Option(metavar="NAME", help="`transformers` (a real model) or `echo` (none)."),
+]
+
+
+def add_to(app: typer.Typer) -> None:
+    """Register the commands of this file."""
+    app.command()(demo)
+    app.command()(worker)
+    app.command()(broker)
+
+
+def worker(
+    context: typer.Context,
+    engine: Engine = None,
+) -> None:
+    """Answer mentions and direct messages until stopped.
+
+    Start as many workers as you like with the same settings: they share the partitions.
+    SIGTERM or Ctrl-C stops one cleanly: it takes no new work, finishes what is in flight
+    within the grace, and leaves the rest to the next worker.
+
+    Example: `TWITE_KAFKA__BOOTSTRAP_SERVERS=kafka:9092 twite worker`
+    """
+    from bot.app import configure_threads, run_worker
+
+    loaded = settings_of(context, _engine(engine))
+    configure_threads(loaded.settings)
+    asyncio.run(run_worker(loaded.settings))
+
+
+def demo(
+    context: typer.Context,
+    feed: Annotated[
+        str | None,
+        typer.Option(
+            metavar="FILE",
+            help="JSON lines to play instead of the built-in feed: contract events or raw"
+            " records, `-` for standard input.",
+        ),
+    ] = None,
+    engine: Engine = None,
+    data_dir: Annotated[
+        Path | None,
+        typer.Option(help="Keep Kafka's data and the worker's log in this folder."),
+    ] = None,
+    talk: Annotated[
+        bool | None,
+        typer.Option(
+            "--talk/--no-talk", help="Go on with a talk after the feed; default: at a terminal."
+        ),
+    ] = None,
+) -> None:
+    """Watch the whole thing work on this machine, then talk to it.
+
+    Starts Apache Kafka (or uses the broker of your settings), creates the topics, starts a
+    worker, plays a small feed and prints each input beside its outcome: the reply, the skip
+    with its reason, or the dead letter with its code. At a terminal you can then write to the
+    bot. Exit status 0: every input had exactly one outcome.
+
+    Examples: `twite demo`, `twite demo --engine echo`, `twite demo --feed my-events.jsonl`
+    """
+    from bot.demo import Demo
+
+    loaded = settings_of(context, _engine(engine))
+    there = loaded.origins["kafka.bootstrap_servers"] != "default"
+    show = Demo(
+        loaded.settings,
+        out,
+        own_broker=not there,
+        feed=feed,
+        data_dir=data_dir,
+        talk=at_terminal() if talk is None else talk,
+    )
+    status = _until_stopped(show.run())
+    if status:
+        raise typer.Exit(status)
+
+
+def broker(
+    context: typer.Context,
+    port: Annotated[int, typer.Option(min=1, max=65535, help="Port on 127.0.0.1.")] = 9092,
+    data_dir: Annotated[
+        Path | None,
+        typer.Option(help="Keep the data here; otherwise it is gone when the broker stops."),
+    ] = None,
+) -> None:
+    """Run Apache Kafka on this machine, for development, until Ctrl-C.
+
+    One JVM from the official jars; needs no Java and no Docker. The first start downloads
+    43 MB. Only this machine can reach it.
+
+    Example: `twite broker --port 9092 --data-dir ./kafka-data`
+    """
+    from infra.broker import run_broker_forever
+
+    def progress(line: str) -> None:
+        out.print(Text(line))
+
+    _until_stopped(run_broker_forever(port=port, data_dir=data_dir, progress=progress))
+
+
+def _engine(name: str | None) -> dict[str, Any]:
+    return {"model": {"engine": name}} if name else {}
+
+
+def _until_stopped(main: Any) -> Any:
+    """Run until done, SIGINT or SIGTERM; both let the coroutine clean up behind itself."""
+
+    async def guarded() -> Any:
+        task = asyncio.ensure_future(main)
+        loop = asyncio.get_running_loop()
+        for number in (signal.SIGTERM, signal.SIGHUP):
+            with contextlib.suppress(NotImplementedError):
+                loop.add_signal_handler(number, task.cancel)
+        return await task
+
+    try:
+        return run(guarded())
+    except asyncio.CancelledError:
+        raise Trouble("stopped.", status=143) from None
+    except KeyboardInterrupt:
+        err.print("stopped")
+        raise typer.Exit(130) from None

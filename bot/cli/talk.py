@@ -1,0 +1,103 @@
+"""``twite mention`` and ``twite dm``: write to the bot once and wait for what comes of it."""
+
+import json
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from bot.cli.console import out, run, settings_of
+from bot.errors import Trouble
+
+if TYPE_CHECKING:  # pydantic takes a third of a second: too long for --help
+    from bot.settings import Settings
+    from schemas.envelope import Event
+
+NO_ANSWER = 3  # exit status: nothing came in time
+
+Author = Annotated[str, typer.Option(help="Account id of the person who asks.")]
+Handle = Annotated[str | None, typer.Option(help="Handle of that person; default: its id.")]
+Timeout = Annotated[float, typer.Option(min=0.1, help="Seconds to wait for an outcome.")]
+AsJson = Annotated[bool, typer.Option("--json", help="For programs: print one JSON object.")]
+Words = Annotated[str, typer.Argument(metavar="TEXT", help="What the person writes.")]
+
+
+def add_to(app: typer.Typer) -> None:
+    """Register the commands of this file."""
+    app.command()(mention)
+    app.command()(dm)
+
+
+def mention(
+    context: typer.Context,
+    text: Words,
+    author: Author = "you",
+    handle: Handle = None,
+    conversation: Annotated[
+        str | None, typer.Option(help="Id of the thread; default: a new one.")
+    ] = None,
+    visibility: Annotated[
+        str, typer.Option(help="`public`, `unlisted`, `followers` or `direct`.")
+    ] = "public",
+    timeout: Timeout = 120.0,
+    as_json: AsJson = False,
+) -> None:
+    """Mention the bot in a post and wait for its reply.
+
+    Publishes one event to feed.mentions, as a platform would, and prints the reply, the
+    reason of a skip, or the code of a dead letter. A worker must be running.
+    Exit status 0: there is an outcome; 3: none came in time.
+
+    Example: `twite mention "What is the capital of France?"`
+    """
+    from bot.events import Person, mention_of
+
+    settings = settings_of(context).settings
+    person = Person(author, handle or author)
+    event = mention_of(
+        settings.bot, person, text, conversation_id=conversation, visibility=visibility
+    )
+    _ask(settings, event, timeout, as_json=as_json)
+
+
+def dm(
+    context: typer.Context,
+    text: Words,
+    author: Author = "you",
+    handle: Handle = None,
+    conversation: Annotated[
+        str | None, typer.Option(help="Id of the talk; default: one per author.")
+    ] = None,
+    timeout: Timeout = 120.0,
+    as_json: AsJson = False,
+) -> None:
+    """Write to the bot in private and wait for its answer.
+
+    Publishes one event to feed.direct-messages. A worker must be running.
+    Exit status 0: there is an outcome; 3: none came in time.
+
+    Example: `twite dm "Who wrote Hamlet?" --author alice`
+    """
+    from bot.events import Person, message_to
+
+    settings = settings_of(context).settings
+    person = Person(author, handle or author)
+    event = message_to(settings.bot, person, text, conversation_id=conversation)
+    _ask(settings, event, timeout, as_json=as_json)
+
+
+def _ask(settings: "Settings", event: "Event[Any]", timeout: float, *, as_json: bool) -> None:
+    from bot.ask import ask
+    from bot.show import as_json_value, outcome_text
+
+    outcome = run(ask(settings.kafka, event, timeout_s=timeout))
+    if outcome is None:
+        raise Trouble(
+            f"no outcome within {timeout:g} s.",
+            where=settings.kafka.bootstrap_servers,
+            todo="Is a worker running? Start one with `twite worker`.",
+            status=NO_ANSWER,
+        )
+    if as_json:
+        typer.echo(json.dumps(as_json_value(outcome), ensure_ascii=False))
+    else:
+        out.print(outcome_text(outcome))

@@ -1,0 +1,73 @@
+"""``twite topics``: the topics that Twite reads and writes."""
+
+from typing import Annotated
+
+import typer
+from rich.table import Table
+from rich.text import Text
+
+from bot.cli.console import out, run, settings_of
+from bot.errors import Trouble
+
+app = typer.Typer(
+    no_args_is_help=True, help="Create the topics, or show what is there.", rich_markup_mode=None
+)
+
+
+@app.command()
+def create(
+    context: typer.Context,
+    partitions: Annotated[
+        int | None, typer.Option(min=1, help="Instead of the setting kafka.partitions.")
+    ] = None,
+    replication: Annotated[
+        int | None, typer.Option(min=1, help="Instead of the setting kafka.replication.")
+    ] = None,
+) -> None:
+    """Create the topics that are not there yet; what is there stays as it is.
+
+    Example: twite topics create --partitions 12 --replication 3
+    """
+    from bot.clients import options
+    from infra.topics import create_topics
+
+    chosen = {"partitions": partitions, "replication": replication}
+    given = {name: value for name, value in chosen.items() if value is not None}
+    kafka = settings_of(context, {"kafka": given}).settings.kafka
+    created = run(
+        create_topics(
+            kafka.bootstrap_servers,
+            partitions=kafka.partitions,
+            replication=kafka.replication,
+            client=options(kafka),
+        )
+    )
+    for name in created:
+        out.print(Text(f"created {name}"))
+    out.print(f"{len(created)} created, the others were there")
+
+
+@app.command()
+def describe(context: typer.Context) -> None:
+    """Show each topic: what it carries, its key, and how it stands on the broker.
+
+    Exit status 0: all are there.
+    """
+    from bot.clients import options
+    from infra.topics import describe_topics
+    from schemas.topics import TOPICS
+
+    kafka = settings_of(context).settings.kafka
+    there = run(describe_topics(kafka.bootstrap_servers, client=options(kafka)))
+    table = Table("topic", "partitions", "copies", "key", "cleanup", "carries")
+    for name, topic in TOPICS.items():
+        state = there.get(name)
+        numbers = (str(state.partitions), str(state.replication)) if state else ("missing", "")
+        table.add_row(name, *numbers, topic.key, topic.cleanup, topic.carries)
+    out.print(table)
+    if len(there) < len(TOPICS):
+        raise Trouble(
+            f"{len(TOPICS) - len(there)} topics are missing.",
+            where=kafka.bootstrap_servers,
+            todo="Create them with `twite topics create`.",
+        )

@@ -1,0 +1,116 @@
+"""The feed that the demo plays when no other is given: a few lines of a small platform.
+
+Out come events with a title each; together they show every kind of outcome: a reply in a
+thread with a quoted post, two strangers under one post, a private talk, the bot's own post,
+another bot within and beyond the hop limit, a post for followers, the same event twice, and a
+record that is no event. Ids are new for each run, so a demo can run again on the same broker.
+"""
+
+from collections.abc import Iterator
+
+from bot.ask import to_output
+from bot.events import Person, addressed, bot_person, mention, mention_of, message_to, post
+from bot.play import Scene
+from bot.settings import BotSettings
+from schemas import names
+from schemas.feed import MentionReason, Post
+from schemas.record import Output
+
+ALICE = Person("acct-alice", "alice", "Alice")
+BRUNO = Person("acct-bruno", "bruno", "Bruno")
+CHIDI = Person("acct-chidi", "chidi", "Chidi")
+WEATHER = Person("acct-weather-bot", "weather", "Weather Bot", bot=True)
+
+
+def scenes(bot: BotSettings, run: str) -> Iterator[Scene]:
+    """The feed for one run; ``run`` makes its ids different from those of other runs."""
+    yield from _thread_with_a_quote(bot, run)
+    yield from _two_strangers(bot, run)
+    yield from _private_talk(bot, run)
+    yield from _bots(bot, run)
+    yield _followers_only(bot, run)
+    yield _garbage(run)
+    yield _after_the_garbage(bot, run)
+
+
+def _thread_with_a_quote(bot: BotSettings, run: str) -> Iterator[Scene]:
+    thread = f"{run}:paris"
+    quoted = post(CHIDI, "The Eiffel Tower was finished in 1889.", conversation_id=f"{run}:towers")
+    first = post(ALICE, "We are going to France in June!", conversation_id=thread)
+    second = post(BRUNO, "Lovely. See this:", conversation_id=thread, above=first, quoted=quoted)
+    text, facets = addressed(bot, "What is the capital of France?")
+    asking = post(ALICE, text, conversation_id=thread, facets=facets, above=second, quoted=quoted)
+    event = mention(
+        bot, asking, ancestors=(first, second), quoted=quoted, event_id=f"{run}:paris-1"
+    )
+    yield Scene("a question below a thread, with a quoted post", "@alice", text, to_output(event))
+    yield Scene("the same event, delivered twice", "@alice", text, to_output(event))
+
+
+def _two_strangers(bot: BotSettings, run: str) -> Iterator[Scene]:
+    thread = f"{run}:quiz"
+    root = post(CHIDI, "Pub quiz tonight. Ask me anything!", conversation_id=thread)
+    for person, question in (
+        (ALICE, "How many days are in a week?"),
+        (BRUNO, "What color is the sky on a clear day?"),
+    ):
+        yield _mention("two strangers in one thread", bot, person, question, thread, (root,))
+
+
+def _private_talk(bot: BotSettings, run: str) -> Iterator[Scene]:
+    for text in ("Hello! Who are you?", "Can you tell me a fun fact about cats?"):
+        event = message_to(bot, ALICE, text, conversation_id=f"{run}:talk-alice")
+        yield Scene("a private talk", "@alice (private)", text, to_output(event))
+
+
+def _bots(bot: BotSettings, run: str) -> Iterator[Scene]:
+    thread = f"{run}:weather"
+    own = post(bot_person(bot), "Good morning, feed!", conversation_id=thread)
+    event = mention(bot, own)
+    yield Scene("a post by the bot itself", f"@{bot.handle}", own.text, to_output(event))
+    for title, hops in (
+        ("another bot, within the hop limit", bot.hop_limit),
+        ("another bot, beyond the hop limit", bot.hop_limit + 1),
+    ):
+        text, facets = addressed(bot, "It will rain. What should people carry?")
+        asking = post(WEATHER, text, conversation_id=thread, facets=facets, hops=hops)
+        yield Scene(title, "@weather (bot)", text, to_output(mention(bot, asking)))
+
+
+def _followers_only(bot: BotSettings, run: str) -> Scene:
+    text, facets = addressed(bot, "Name a good breakfast.")
+    asking = post(
+        BRUNO,
+        text,
+        conversation_id=f"{run}:breakfast",
+        facets=facets,
+        visibility="followers",
+    )
+    title = "a post for followers: the answer is for the asker only"
+    return Scene(title, "@bruno", text, to_output(mention(bot, asking)))
+
+
+def _garbage(run: str) -> Scene:
+    record = Output(
+        topic=names.FEED_MENTIONS,
+        key=f"{run}:quiz".encode(),
+        value=b'\xff\xfe{"post": not JSON',
+        headers=(("ce_type", b"nonsense"),),
+    )
+    return Scene("a record that is no event", "(somebody's bug)", "bytes that mean nothing", record)
+
+
+def _after_the_garbage(bot: BotSettings, run: str) -> Scene:
+    title = "the record behind the garbage"
+    root: Post = post(bot_person(bot), "Ask me about numbers.", conversation_id=f"{run}:quiz")
+    text = "What is two plus two?"
+    asking = post(CHIDI, text, conversation_id=f"{run}:quiz", above=root)
+    event = mention(bot, asking, ancestors=(root,), reason=MentionReason.REPLY)
+    return Scene(title, "@chidi", text, to_output(event))
+
+
+def _mention(
+    title: str, bot: BotSettings, person: Person, text: str, thread: str, above: tuple[Post, ...]
+) -> Scene:
+    event = mention_of(bot, person, text, conversation_id=thread, thread=above)
+    return Scene(title, f"@{person.handle}", event.data.post.text, to_output(event))

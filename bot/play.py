@@ -1,0 +1,181 @@
+"""Play records into the feed topics and follow each to its one outcome.
+
+Scenes come in (a record, and how to show it); they are produced in order while the outcome
+topics are read. Each outcome is handed to ``show`` as it lands. In the end everything that was
+committed meanwhile is read once more from the start, so that the ``Report`` can say not only
+that each input had an outcome, but that none had two.
+"""
+
+import asyncio
+import time
+from collections import Counter
+from collections.abc import Awaitable, Callable, Iterable, Iterator
+from dataclasses import dataclass, field
+
+from aiokafka import AIOKafkaProducer
+from aiokafka.errors import KafkaError
+
+from bot.ask import publish
+from bot.clients import producer, require_topics
+from bot.errors import Trouble
+from bot.feed import Entry
+from bot.observe import Outcome, OutcomeReader, Outcomes, Position, open_reader, read_all
+from bot.settings import KafkaSettings
+from schemas.codes import Outcome as Kind
+from schemas.names import FEED_DIRECT_MESSAGES, FEED_MENTIONS
+from schemas.record import Output
+
+ANSWERED_TOPICS = frozenset({FEED_MENTIONS, FEED_DIRECT_MESSAGES})
+
+
+@dataclass(frozen=True, slots=True)
+class Scene:
+    """One record to play: what is going on, who writes what, and the record itself."""
+
+    title: str
+    who: str
+    text: str
+    record: Output
+
+
+@dataclass(slots=True)
+class Report:
+    """What came of a feed; ``problems`` is empty when every input had exactly one outcome."""
+
+    inputs: int = 0
+    replied: int = 0
+    skipped: Counter[str] = field(default_factory=Counter)
+    dead_lettered: Counter[str] = field(default_factory=Counter)
+    seconds: float = 0.0
+    problems: list[str] = field(default_factory=list)
+
+    @property
+    def replies_per_minute(self) -> float:
+        return 60 * self.replied / self.seconds if self.seconds else 0.0
+
+    def count(self, outcome: Outcome) -> None:
+        """Add one outcome."""
+        reason = outcome.decision.reason or "?"
+        match outcome.decision.outcome:
+            case Kind.SKIPPED:
+                self.skipped[reason] += 1
+            case Kind.DEAD_LETTERED:
+                self.dead_lettered[reason] += 1
+            case _:
+                self.replied += 1
+
+
+@dataclass(slots=True)
+class Player:
+    """Plays one feed. ``alive`` is awaited at every turn and may raise to end the play;
+    ``patience_s`` is how long nothing may happen before the play is given up."""
+
+    kafka: KafkaSettings
+    show: Callable[[Scene, Outcome], None]
+    alive: Callable[[], Awaitable[None]]
+    patience_s: float = 300.0
+    _played: dict[Position, Scene] = field(default_factory=dict)
+    _landed: dict[Position, Outcome] = field(default_factory=dict)
+    _shown: set[Position] = field(default_factory=set)
+
+    async def play(self, scenes: Iterable[Scene]) -> Report:
+        """Produce all scenes, follow them to their outcomes, and count."""
+        started = time.monotonic()
+        async with open_reader(self.kafka) as reader, producer(self.kafka) as writer:
+            publishing = asyncio.create_task(self._publish(writer, scenes), name="play the feed")
+            try:
+                await self._follow(reader, publishing)
+            finally:
+                publishing.cancel()
+                await asyncio.gather(publishing, return_exceptions=True)
+        report = Report(inputs=len(self._played), seconds=time.monotonic() - started)
+        for origin in self._shown:
+            report.count(self._landed[origin])
+        committed = await read_all(self.kafka, reader.starts)
+        report.problems = list(self._problems(committed))
+        return report
+
+    async def _publish(self, writer: AIOKafkaProducer, scenes: Iterable[Scene]) -> None:
+        known: set[str] = set()
+        for scene in scenes:
+            if scene.record.topic not in known:
+                await require_topics(self.kafka, [scene.record.topic])
+                known.add(scene.record.topic)
+            origin = await _publish(writer, scene)
+            if scene.record.topic in ANSWERED_TOPICS:
+                self._played[origin] = scene
+
+    async def _follow(self, reader: OutcomeReader, publishing: "asyncio.Task[None]") -> None:
+        outcomes = Outcomes()
+        progress = time.monotonic()
+        while not (publishing.done() and len(self._shown) == len(self._played)):
+            if publishing.done():
+                publishing.result()  # raises what went wrong
+            await self.alive()
+            for record in await reader.read():
+                for outcome in outcomes.add(record):
+                    self._landed[outcome.input] = outcome
+            if self._show_new():
+                progress = time.monotonic()
+            if time.monotonic() - progress > self.patience_s:
+                return
+        publishing.result()
+
+    def _show_new(self) -> bool:
+        new = (self._landed.keys() & self._played.keys()) - self._shown
+        for origin in sorted(new, key=lambda origin: str(self._landed[origin].at)):
+            self._shown.add(origin)
+            self.show(self._played[origin], self._landed[origin])
+        return bool(new)
+
+    def _problems(self, committed: Outcomes) -> Iterator[str]:
+        for origin in self._played:
+            if origin not in self._landed:
+                yield f"{origin} has no outcome"
+                continue
+            outcome = self._landed[origin]
+            letters = int(outcome.decision.outcome is Kind.DEAD_LETTERED)
+            if committed.decisions[origin] != 1:
+                yield f"{origin} has {committed.decisions[origin]} decisions"
+            if committed.dead_letters[origin] != letters:
+                yield f"{origin} has {committed.dead_letters[origin]} dead letters"
+            yield from _reply_problems(origin, outcome, committed)
+
+
+def scenes_of(entries: Iterable[Entry]) -> Iterator[Scene]:
+    """A feed file as scenes."""
+    for entry in entries:
+        who, text = _writing(entry.output)
+        yield Scene(f"line {entry.line}", who, text, entry.output)
+
+
+async def _publish(writer: AIOKafkaProducer, scene: Scene) -> Position:
+    try:
+        return await publish(writer, scene.record)
+    except KafkaError as error:
+        raise Trouble(
+            f"the broker refused the record ({type(error).__name__}).",
+            where=f"{scene.title}, topic {scene.record.topic}",
+            todo="Take it out of the feed, or raise the topic's limit.",
+        ) from error
+
+
+def _reply_problems(origin: Position, outcome: Outcome, committed: Outcomes) -> Iterator[str]:
+    replies = outcome.decision.reply_ids
+    if bool(replies) is not (outcome.decision.outcome is Kind.REPLIED):
+        yield f"{origin} is {outcome.decision.outcome} with {len(replies)} replies"
+    for reply in replies:
+        if committed.replies[reply] != 1:
+            yield f"{origin} has its reply {reply} {committed.replies[reply]} times"
+
+
+def _writing(record: Output) -> tuple[str, str]:
+    """Who writes what, as far as a record of any kind can tell."""
+    import json
+
+    try:
+        data = json.loads(record.value or b"")
+        inner = data.get("post") or data.get("message")
+        return f"@{inner['author']['handle']}", str(inner["text"])
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
+        return "(no event)", f"{len(record.value or b'')} bytes"

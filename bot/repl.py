@@ -1,0 +1,132 @@
+"""A talk with the bot at the terminal: what a person types becomes events.
+
+Lines come in; mentions and private messages go out, and each outcome is printed as it comes
+with the seconds it took. A thread grows as people talk in it: the next mention carries what
+was said before, the bot's replies included.
+"""
+
+import asyncio
+import os
+import sys
+import threading
+import time
+from collections.abc import AsyncIterator, Awaitable, Callable
+from dataclasses import dataclass, field
+from typing import Any
+
+from rich.console import Console
+from rich.text import Text
+
+from bot.events import Person, addressed, bot_person, mention, message_to, post
+from bot.observe import Outcome
+from bot.settings import BotSettings
+from bot.show import outcome_text
+from schemas.envelope import Event
+from schemas.feed import MAX_ANCESTORS, Post
+
+YOU = Person("you", "you", "You")
+HELP = """\
+text        mention the bot in the present thread
+/dm text    write to it in private
+/thread     start a new thread; the bot then knows nothing of the old one
+/help       this list
+/quit       end (or Ctrl-D)"""
+
+Ask = Callable[[Event[Any]], Awaitable[Outcome | None]]
+
+
+@dataclass(slots=True)
+class Talk:
+    """One talk: ``ask`` publishes an event and waits for its outcome."""
+
+    bot: BotSettings
+    console: Console
+    ask: Ask
+    _thread: list[Post] = field(default_factory=list)
+    _number: int = 1
+    _run: str = field(default_factory=lambda: f"talk-{time.time_ns():x}")
+
+    async def run(self, lines: AsyncIterator[str]) -> None:
+        """Until the lines end, or one of them is ``/quit``."""
+        self.console.print(Text(HELP, "dim"))
+        async for line in lines:
+            if line.strip() == "/quit":
+                return
+            await self.line(line.strip())
+
+    async def line(self, line: str) -> None:
+        """Do what one line says."""
+        command, _, rest = line.partition(" ")
+        if not line:
+            return
+        if not line.startswith("/"):
+            await self._mention(line)
+        elif command == "/dm" and rest.strip():
+            await self._message(rest.strip())
+        elif command == "/thread":
+            self._thread, self._number = [], self._number + 1
+            self.console.print(Text("a new thread", "dim"))
+        else:
+            self.console.print(Text(HELP, "dim"))
+
+    async def _mention(self, text: str) -> None:
+        shown, facets = addressed(self.bot, text)
+        above = self._thread[-1] if self._thread else None
+        asking = post(YOU, shown, conversation_id=self._conversation, facets=facets, above=above)
+        event = mention(self.bot, asking, ancestors=self._thread[-MAX_ANCESTORS:])
+        outcome = await self._show(event)
+        self._thread.append(asking)
+        for reply in outcome.replies if outcome else ():
+            self._thread.append(self._posted(reply.data.reply_id, reply.data.text))
+
+    async def _message(self, text: str) -> None:
+        await self._show(message_to(self.bot, YOU, text, conversation_id=f"{self._run}:dm"))
+
+    async def _show(self, event: Event[Any]) -> Outcome | None:
+        started = time.monotonic()
+        outcome = await self.ask(event)
+        if outcome is None:
+            self.console.print(Text("no outcome came in time", "red"))
+        else:
+            self.console.print(outcome_text(outcome))
+            self.console.print(Text(f"    {time.monotonic() - started:.1f} s", "dim"))
+        return outcome
+
+    def _posted(self, reply_id: str, text: str) -> Post:
+        """The bot's reply as the platform would show it in the thread."""
+        above = self._thread[-1]
+        author = bot_person(self.bot)
+        uri = f"post:{reply_id}"
+        return post(author, text, conversation_id=self._conversation, above=above, uri=uri)
+
+    @property
+    def _conversation(self) -> str:
+        return f"{self._run}:thread-{self._number}"
+
+
+async def typed_lines(console: Console, prompt: str = "you> ") -> AsyncIterator[str]:
+    """Lines of standard input until its end.
+
+    Read by a thread that nobody waits for: a blocked read cannot be cancelled, and Ctrl-C
+    must end the talk at once. It reads the bare descriptor, since a thread that holds the
+    lock of ``sys.stdin`` would break the interpreter's exit.
+    """
+    queue: asyncio.Queue[str | None] = asyncio.Queue()
+    loop = asyncio.get_running_loop()
+    threading.Thread(target=_pump, args=(loop, queue), name="stdin", daemon=True).start()
+    while True:
+        console.print(Text(prompt, "bold"), end="")
+        line = await queue.get()
+        if line is None:
+            return
+        yield line
+
+
+def _pump(loop: asyncio.AbstractEventLoop, queue: "asyncio.Queue[str | None]") -> None:
+    rest = b""
+    descriptor = sys.stdin.fileno()
+    while data := os.read(descriptor, 65536):
+        *lines, rest = (rest + data).split(b"\n")
+        for line in lines:
+            loop.call_soon_threadsafe(queue.put_nowait, line.decode("utf-8", "replace"))
+    loop.call_soon_threadsafe(queue.put_nowait, None)

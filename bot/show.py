@@ -1,0 +1,87 @@
+"""How an outcome looks to a person, and to a program.
+
+Outcomes come in; Rich text or JSON values go out. What people wrote is shown as it is but
+for control characters, which could steer a terminal.
+"""
+
+import re
+from typing import Any
+
+from rich.console import Group, RenderableType
+from rich.padding import Padding
+from rich.text import Text
+
+from bot.observe import Outcome
+from schemas.codes import Outcome as Kind
+from schemas.codes import SkipReason
+
+STYLES = {
+    Kind.REPLIED: "green",
+    Kind.SKIPPED: "yellow",
+    Kind.DEAD_LETTERED: "red",
+}
+_CONTROL = re.compile(r"[\x00-\x09\x0b-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069]")
+
+
+def outcome_text(outcome: Outcome) -> RenderableType:
+    """The reply, the reason of the skip, or the code of the dead letter, and where it stands."""
+    style = STYLES.get(outcome.decision.outcome, "")
+    lines: list[RenderableType] = [Text(plain(headline(outcome)), style)]
+    lines += [Padding(Text(plain(reply.data.text)), (0, 0, 0, 4)) for reply in outcome.replies]
+    lines.append(Padding(Text(places(outcome), "dim"), (0, 0, 0, 4)))
+    return Group(*lines)
+
+
+def headline(outcome: Outcome) -> str:
+    """One line: what happened, and why."""
+    decision = outcome.decision
+    if outcome.dead_letter is not None:
+        return f"dead letter {outcome.dead_letter.code}: {outcome.dead_letter.detail}"
+    if decision.outcome is not Kind.SKIPPED:
+        count = len(outcome.replies)
+        return decision.outcome.value + (f" in {count} parts" if count > 1 else "")
+    meaning = {reason.value: reason.meaning for reason in SkipReason}.get(decision.reason or "", "")
+    first = f" (first: {decision.duplicate_of})" if decision.duplicate_of else ""
+    return f"skipped, {decision.reason}: {meaning}{first}"
+
+
+def places(outcome: Outcome) -> str:
+    """Where input, decision, replies and dead letter stand: ``topic/partition/offset``."""
+    parts = [str(outcome.input), "→", str(outcome.at)]
+    parts += [str(reply.at) for reply in outcome.replies]
+    if outcome.dead_letter is not None:
+        parts.append(str(outcome.dead_letter.at))
+    return " ".join(parts)
+
+
+def as_json_value(outcome: Outcome) -> dict[str, Any]:
+    """The outcome as one JSON object; what a program needs to find the records again."""
+    decision = outcome.decision
+    return {
+        "outcome": decision.outcome.value,
+        "reason": decision.reason,
+        "input": str(outcome.input),
+        "decision_id": decision.decision_id,
+        "decision": str(outcome.at),
+        "replies": [
+            {
+                "reply_id": reply.data.reply_id,
+                "text": reply.data.text,
+                "visibility": reply.data.visibility.value,
+                "at": str(reply.at),
+            }
+            for reply in outcome.replies
+        ],
+        "dead_letter": None
+        if outcome.dead_letter is None
+        else {
+            "code": outcome.dead_letter.code,
+            "detail": outcome.dead_letter.detail,
+            "at": str(outcome.dead_letter.at),
+        },
+    }
+
+
+def plain(text: str) -> str:
+    """Without characters that steer a terminal or turn the reading direction."""
+    return _CONTROL.sub("\N{REPLACEMENT CHARACTER}", text)
