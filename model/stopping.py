@@ -18,10 +18,11 @@ class StopStrings:
         if self.hit:
             return ""
         text = self._held + piece
-        found = [at for at in (text.find(stop) for stop in self._stop) if at >= 0]
+        # The one that is complete first wins, so that it does not matter how the text was cut.
+        found = [(at + len(stop), at) for stop in self._stop if (at := text.find(stop)) >= 0]
         if found:
             self.hit, self._held = True, ""
-            return text[: min(found)]
+            return text[: min(found)[1]]
         keep = self._unsure(text)
         self._held = text[len(text) - keep :]
         return text[: len(text) - keep]
