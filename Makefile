@@ -1,0 +1,52 @@
+# Everything a newcomer types. `make` alone lists it. Nothing here needs more than
+# Python 3.11+, make and a package index that pip can reach.
+
+SHELL := /bin/bash
+.SHELLFLAGS := -eu -o pipefail -c
+.DEFAULT_GOAL := help
+MAKEFLAGS += --no-print-directory
+
+# A Python that runs and is new enough; `make setup PYTHON=...` names another.
+PYTHON ?= $(shell for p in python3.13 python3.12 python3.11 python3 python; do \
+	$$p -c 'import sys; sys.exit(sys.version_info < (3, 11))' >/dev/null 2>&1 && echo $$p && break; done)
+BIN := .venv/bin
+ROOMS := bot consumers infra model schemas tests
+
+.PHONY: help setup demo test lint types imports fast format lock clean
+
+help: ## list the commands
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{ printf "  make %-9s %s\n", $$1, $$2 }'
+
+setup: ## make .venv with everything in it, from the hash-locked requirements
+	@test -n "$(PYTHON)" || { echo "setup: no Python 3.11 or newer found. Install one (Debian or Ubuntu: apt-get install python3 python3-venv), or name it: make setup PYTHON=/path/to/python3.11" >&2; exit 1; }
+	@$(PYTHON) infra/setup.py
+
+demo: setup ## watch mentions and messages go through Kafka and be answered by a real model
+	@$(BIN)/twite demo
+
+test: setup lint types imports ## lint, types, import contracts and all tests, Kafka included
+	@$(BIN)/python -m pytest -m "not (browser or gpu or chaos)"
+
+fast: setup ## only the fast tests: no Kafka, no real model
+	@$(BIN)/python -m pytest
+
+lint: setup ## ruff: rules and format
+	@$(BIN)/ruff check .
+	@$(BIN)/ruff format --check .
+
+types: setup ## mypy --strict on all rooms and the tests
+	@$(BIN)/mypy $(ROOMS:%=-p %)
+
+imports: setup ## which room may know which (import-linter)
+	@$(BIN)/lint-imports
+
+format: setup ## let ruff put things right
+	@$(BIN)/ruff check --fix .
+	@$(BIN)/ruff format .
+
+lock: setup ## resolve pyproject.toml into infra/requirements/lock.txt anew (maintainers)
+	@$(BIN)/python infra/lock.py
+
+clean: ## remove .venv and what the tools left behind
+	@rm -rf .venv .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache build dist
+	@find . -name __pycache__ -type d -prune -exec rm -rf {} +
