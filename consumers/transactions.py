@@ -10,7 +10,8 @@ succeed while fenced.
 """
 
 import asyncio
-from collections.abc import Awaitable, Sequence
+import itertools
+from collections.abc import Sequence
 from typing import cast
 
 import structlog
@@ -82,14 +83,17 @@ class TransactionalPublisher:
         self, producer: AIOKafkaProducer, outputs: Sequence[Output], offset: int, metadata: str
     ) -> None:
         await producer.begin_transaction()
-        sent = [await self._send(producer, output) for output in outputs]
+        sent: list[asyncio.Future[object]] = []
+        for output in outputs:
+            sent.append(await self._send(producer, output))
+            sent[-1].add_done_callback(_look_at)
         # A refused send that nobody awaited would still commit the rest.
         await asyncio.gather(*sent)
         offsets = {self._source: OffsetAndMetadata(offset, metadata)}
         await producer.send_offsets_to_transaction(offsets, self._config.group_id)
         await producer.commit_transaction()
 
-    async def _send(self, producer: AIOKafkaProducer, output: Output) -> Awaitable[object]:
+    async def _send(self, producer: AIOKafkaProducer, output: Output) -> "asyncio.Future[object]":
         partition, headers = self._source.partition, list(output.headers)
         if output.key is None and output.value is None:
             # ``send`` refuses a record without both, which a dead letter may well be.
@@ -100,13 +104,14 @@ class TransactionalPublisher:
             sent = await producer.send(
                 output.topic, output.value, output.key, partition=partition, headers=headers
             )
-        return cast("Awaitable[object]", sent)
+        return cast("asyncio.Future[object]", sent)
 
     async def discard(self) -> None:
         """Give the sockets back, within a bound: a stop with a commit in flight can hang."""
         producer, self._producer = self._producer, None
         if producer is None:
             return
+        _look_at_leftovers(producer)
         try:
             async with asyncio.timeout(DISCARD_TIMEOUT_S):
                 await producer.stop()
@@ -115,6 +120,21 @@ class TransactionalPublisher:
             if asked_to_stop(error):
                 raise
             log.info("producer torn down", partition=str(self._source), error=repr(error))
+
+
+def _look_at(future: "asyncio.Future[object] | None") -> None:
+    """A failed transaction leaves futures that nobody awaits; asyncio would log each later."""
+    if future is not None and future.done() and not future.cancelled():
+        future.exception()
+
+
+def _look_at_leftovers(producer: AIOKafkaProducer) -> None:
+    """The futures that aiokafka keeps to itself and fails when the sender dies."""
+    _look_at(producer._txn_manager._transaction_waiter)
+    accumulator = producer._message_accumulator
+    batches = [*accumulator._pending_batches, *itertools.chain(*accumulator._batches.values())]
+    for batch in batches:
+        _look_at(batch._drain_waiter)
 
 
 async def _tear_down(producer: AIOKafkaProducer) -> None:

@@ -1,0 +1,221 @@
+"""The runtime against Apache Kafka: order, exactly once, errors, crashes, rebalances."""
+
+import asyncio
+import itertools
+import signal
+import sys
+import uuid
+from collections import Counter, defaultdict
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+from aiokafka import AIOKafkaProducer
+
+from consumers.errors import PartitionsDiffer, TopicMissing
+from consumers.handler import Job
+from schemas.record import Output
+from tests.kafka import toy
+from tests.kafka.toy import PARTITIONS, ToyHandler, ToyTopics, toy_config
+from tests.wait import wait_until
+
+pytestmark = pytest.mark.kafka
+
+
+@pytest.fixture
+async def topics(bootstrap: str) -> ToyTopics:
+    return await toy.make_topics(bootstrap, f"t{uuid.uuid4().hex[:12]}")
+
+
+@pytest.fixture
+def bootstrap(kafka: "object") -> str:
+    return str(kafka.bootstrap_servers)  # type: ignore[attr-defined]
+
+
+def records(count: int, keys: int = 20) -> list[tuple[int, bytes | None, bytes | None]]:
+    return [(i % PARTITIONS, b"key %d" % (i % keys), b"value %d" % i) for i in range(count)]
+
+
+def places(seen: Sequence[tuple[int, str, str]]) -> Counter[str]:
+    return Counter(place for _, place, _ in seen)
+
+
+def expected(count: int) -> Counter[str]:
+    return Counter(f"{i % PARTITIONS}/{i // PARTITIONS}" for i in range(count))
+
+
+async def test_each_input_gives_its_outputs_once_and_on_its_own_partition(
+    bootstrap: str, topics: ToyTopics
+) -> None:
+    await toy.produce(bootstrap, topics.source, records(400))
+    handler = ToyHandler(topics.out, topics.audit)
+    async with (
+        toy.working(toy_config(bootstrap, topics), handler),
+        toy.reading(bootstrap, topics.out) as out,
+        toy.reading(bootstrap, topics.audit) as audit,
+    ):
+        seen = await out.until(400)
+        assert places(seen) == expected(400)
+        assert places(await audit.until(400)) == expected(400)
+        assert all(place.startswith(f"{partition}/") for partition, place, _ in seen)
+
+
+async def test_a_lane_keeps_its_order_while_others_overtake(
+    bootstrap: str, topics: ToyTopics
+) -> None:
+    slow = [(0, b"slow", b"retry 3")] + [(0, b"slow", b"value")] * 3
+    quick = [(0, b"quick %d" % i, b"value") for i in range(20)]
+    await toy.produce(bootstrap, topics.source, slow + quick)
+    handler = ToyHandler(topics.out, topics.audit)
+    # Wide enough that the quick ones are surely through before the third try.
+    config = toy_config(bootstrap, topics, retry_base_s=1.0, retry_cap_s=1.0)
+    async with toy.working(config, handler), toy.reading(bootstrap, topics.out) as out:
+        order = [place for _, place, _ in await out.until(24)]
+    slow_order = [place for place in order if int(place.partition("/")[2]) < 4]
+    assert slow_order == ["0/0", "0/1", "0/2", "0/3"]
+    assert order[0] != "0/0", "the parked record held strangers up"
+
+
+async def test_a_new_worker_does_only_what_is_unfinished(bootstrap: str, topics: ToyTopics) -> None:
+    await toy.produce(bootstrap, topics.source, [(0, b"a", b"hang"), *[(0, b"b", b"value")] * 5])
+    first, second = (ToyHandler(topics.out, topics.audit) for _ in range(2))
+    config = toy_config(bootstrap, topics, grace_s=0.1)
+    async with toy.working(config, first), toy.reading(bootstrap, topics.out) as out:
+        await out.until(5)
+    async with toy.working(config, second):
+        await wait_until(lambda: bool(second.handled))
+    assert second.handled == [(0, 0)], "finished records ran again"
+
+
+@pytest.mark.parametrize(
+    ("value", "word"),
+    [
+        (b"bad", "bad after 1"),
+        (b"give up", "toy after 1"),
+        (b"retry 3", "done"),
+        (b"retry 99", "retries-exhausted after 5"),
+        (b"cancelled", "retries-exhausted after 5"),
+        (b"hang", "deadline after 1"),
+        (None, "done"),
+    ],
+)
+async def test_errors_end_in_one_outcome_and_the_record_behind_is_answered(
+    bootstrap: str, topics: ToyTopics, value: bytes | None, word: str
+) -> None:
+    await toy.produce(bootstrap, topics.source, [(1, b"k", value), (1, b"k", b"next")])
+    handler = ToyHandler(topics.out, topics.audit)
+    config = toy_config(bootstrap, topics, deadline_s=1.0)
+    async with toy.working(config, handler), toy.reading(bootstrap, topics.out) as out:
+        assert sorted(await out.until(2)) == [(1, "1/0", word), (1, "1/1", "done")]
+
+
+async def test_a_record_with_neither_key_nor_value_can_be_published(
+    bootstrap: str, topics: ToyTopics
+) -> None:
+    class Nothing(ToyHandler):
+        async def handle(self, job: Job, *, attempt: int) -> Sequence[Output]:
+            return [Output(topic=topics.out, key=None, value=None, headers=(("word", b"empty"),))]
+
+    await toy.produce(bootstrap, topics.source, [(0, b"k", b"v")])
+    config = toy_config(bootstrap, topics)
+    async with toy.working(config, Nothing("", "")), toy.reading(bootstrap, topics.out) as out:
+        assert await out.until(1) == [(0, "", "empty")]
+
+
+async def test_a_fenced_worker_rejoins_and_nothing_is_doubled(
+    bootstrap: str, topics: ToyTopics
+) -> None:
+    handler = ToyHandler(topics.out, topics.audit, latency_s=0.01)
+    config = toy_config(bootstrap, topics)
+    async with toy.working(config, handler) as worker, toy.reading(bootstrap, topics.out) as out:
+        await wait_until(lambda: len(worker.open_partitions) == PARTITIONS)
+        await toy.produce(bootstrap, topics.source, records(100))
+        await out.until(20)
+        # What a new owner does first: start a producer with the partition's id.
+        for partition in range(PARTITIONS):
+            stranger = AIOKafkaProducer(
+                bootstrap_servers=bootstrap,
+                transactional_id=f"{topics.group}.{topics.source}.{partition}",
+            )
+            await stranger.start()
+            await stranger.stop()
+        await toy.produce(bootstrap, topics.source, records(100))
+        await out.until(200)
+        assert places(await out.settle()) == expected(200)
+
+
+async def test_two_workers_share_and_take_over_without_doubles(
+    bootstrap: str, topics: ToyTopics
+) -> None:
+    config = toy_config(bootstrap, topics)
+    first, second = (ToyHandler(topics.out, topics.audit, latency_s=0.02) for _ in range(2))
+    await toy.produce(bootstrap, topics.source, records(200))
+    async with toy.reading(bootstrap, topics.out) as out, toy.working(config, first):
+        await out.until(50)
+        async with toy.working(config, second) as joined:
+            await wait_until(lambda: bool(joined.open_partitions))
+            await toy.produce(bootstrap, topics.source, records(200))
+            await wait_until(lambda: len(second.handled) > 20)
+        await out.until(400)
+        assert places(await out.settle()) == expected(400)
+    partitions = defaultdict(set)
+    for handler in (first, second):
+        for partition, offset in handler.handled:
+            partitions[partition].add(offset)
+    assert all(len(partitions[p]) == 100 for p in range(PARTITIONS))
+
+
+@contextmanager
+def command(bootstrap: str, topics: ToyTopics, log: Path) -> Iterator[list[str]]:
+    names = [topics.group, topics.source, topics.out, topics.audit]
+    yield [sys.executable, "-m", "tests.kafka.toy", bootstrap, *names, "0.05", str(log)]
+
+
+async def test_kill_9_again_and_again_leaves_one_outcome_each(
+    bootstrap: str, topics: ToyTopics, tmp_path: Path
+) -> None:
+    """Workers die in the middle, three times; then one is left to finish."""
+    count = 600
+    await toy.produce(bootstrap, topics.source, records(count, keys=count))
+    log = tmp_path / "calls"
+    with command(bootstrap, topics, log) as argv:
+        async with toy.reading(bootstrap, topics.out) as out:
+            for kill in range(4):
+                process = await asyncio.create_subprocess_exec(*argv)
+                try:
+                    await out.until(count if kill == 3 else 100 * (kill + 1))
+                finally:
+                    how = signal.SIGTERM if kill == 3 else signal.SIGKILL
+                    process.send_signal(how)
+                    assert await process.wait() == (0 if kill == 3 else -signal.SIGKILL)
+            assert places(await out.settle()) == expected(count)
+        async with toy.reading(bootstrap, topics.audit) as audit:
+            await audit.until(count)
+            assert places(await audit.settle()) == expected(count)
+    calls = Counter(log.read_text().split())
+    again = sum(n - 1 for n in calls.values())
+    # At most what was in flight or unpublished at each kill: slots, plus one batch.
+    assert again <= 3 * 2 * 16
+
+
+async def test_missing_topics_and_unequal_partitions_are_said_at_the_start(
+    bootstrap: str, topics: ToyTopics
+) -> None:
+    handler = ToyHandler(topics.out, topics.audit)
+    missing = toy_config(bootstrap, topics, output_topics=(topics.out, "nowhere"))
+    with pytest.raises(TopicMissing, match=r"nowhere.*twite topics create"):
+        async with toy.working(missing, handler):
+            await asyncio.sleep(0)
+    narrow = await toy.make_topics(bootstrap, f"n{uuid.uuid4().hex[:12]}", partitions=1)
+    unequal = toy_config(bootstrap, topics, output_topics=(narrow.out,))
+    with pytest.raises(PartitionsDiffer, match="same number of partitions"):
+        async with toy.working(unequal, handler):
+            await asyncio.sleep(0)
+
+
+def test_places_counts_doubles() -> None:
+    """The check of these tests can fail."""
+    seen = [(0, "0/0", "done")] * 2
+    assert places(seen) != expected(1)
+    assert list(itertools.islice(expected(5), 2)) == ["0/0", "1/0"]
