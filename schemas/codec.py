@@ -113,7 +113,7 @@ def _describe(error: ValidationError) -> str:
         for part in errors[0]["loc"]
     )
     more = f" (and {len(errors) - 1} more)" if len(errors) > 1 else ""
-    return f"{place}: {errors[0]['type']}{more}"
+    return f"{place or 'data'}: {errors[0]['type']}{more}"
 
 
 def _check_key(key: bytes | None, kind: EventType, data: BaseModel) -> None:

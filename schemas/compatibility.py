@@ -155,6 +155,8 @@ class _Comparison:
         yield from self._members(old, new, path)
         for part in ("items", "additionalProperties"):
             was, now = old.get(part, {}), new.get(part, {})
+            if was == now == {}:
+                continue
             if isinstance(was, dict) and isinstance(now, dict):
                 yield from self.compare(was, now, f"{path}[]")
             elif was != now:

@@ -27,7 +27,7 @@ MAX_ID_BYTES = 512
 MAX_INT64 = 2**63 - 1
 MAX_HOPS = 255
 
-_CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f]")
+_NOT_IN_IDS = re.compile(r"[\x00-\x1f\x7f-\x9f\ud800-\udfff]")
 _RFC3339 = re.compile(
     r"([0-9]{4})-([0-9]{2})-([0-9]{2})T([0-9]{2}):([0-9]{2}):([0-9]{2})(?:\.([0-9]+))?Z"
 )
@@ -41,9 +41,9 @@ class Payload(BaseModel):
 
 def check_id(value: str) -> str:
     """The id itself: 1 to 512 bytes of UTF-8 without control characters (Unicode Cc)."""
-    if not 1 <= len(value.encode("utf-8", "surrogatepass")) <= MAX_ID_BYTES:
+    if not 1 <= len(value.encode(errors="surrogatepass")) <= MAX_ID_BYTES:
         raise PydanticCustomError("id_length", "an id has 1 to 512 bytes")
-    if _CONTROL.search(value):
+    if _NOT_IN_IDS.search(value):
         raise PydanticCustomError("id_control", "an id has no control characters")
     return value
 

@@ -1,0 +1,126 @@
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from schemas.dead_letters import (
+    MAX_DETAIL_BYTES,
+    DeadLetter,
+    dead_letter,
+    dead_letter_topic,
+    parse_dead_letter,
+)
+from schemas.record import Record
+from schemas.topics import DEAD_LETTER_BYTES, RECORD_BYTES
+
+RECORD = Record(
+    topic="feed.mentions",
+    partition=3,
+    offset=17,
+    timestamp_ms=0,
+    key=b"\xff",
+    value=b"\x00 not json",
+    headers=(("ce_id", b"1"), ("ce_id", b"\xff"), ("odd", b"")),
+)
+
+
+def test_the_original_stays_as_it_was_and_four_headers_follow() -> None:
+    output = dead_letter(RECORD, "bot.dead-letters-private", "not-json", "no JSON at 1", 2)
+    assert (output.topic, output.key, output.value) == (
+        "bot.dead-letters-private",
+        b"\xff",
+        b"\x00 not json",
+    )
+    assert output.headers == (
+        *RECORD.headers,
+        ("twite_error_code", b"not-json"),
+        ("twite_error_detail", b"no JSON at 1"),
+        ("twite_attempts", b"2"),
+        ("twite_origin", b"feed.mentions/3/17"),
+    )
+
+
+def test_a_dead_letter_is_read_back() -> None:
+    assert parse_dead_letter(dead_letter(RECORD, "bot.dead-letters", "c", "d", 0)) == DeadLetter(
+        key=b"\xff",
+        value=b"\x00 not json",
+        headers=RECORD.headers,
+        error_code="c",
+        error_detail="d",
+        attempts=0,
+        topic="feed.mentions",
+        partition=3,
+        offset=17,
+    )
+
+
+def test_headers_of_our_names_on_the_original_are_kept_and_ours_come_last() -> None:
+    first = dead_letter(RECORD, "bot.dead-letters", "first", "", 1)
+    again = Record(
+        topic="feed.mentions",
+        partition=0,
+        offset=99,
+        timestamp_ms=0,
+        key=first.key,
+        value=first.value,
+        headers=first.headers,
+    )
+    second = parse_dead_letter(dead_letter(again, "bot.dead-letters", "second", "", 1))
+    assert (second.error_code, second.offset) == ("second", 99)
+    assert second.headers == first.headers
+
+
+@given(
+    st.none() | st.binary(),
+    st.none() | st.binary(),
+    st.lists(st.tuples(st.text(), st.binary())).map(tuple),
+    st.text(),
+)
+def test_any_bytes_come_back(
+    key: bytes | None,
+    value: bytes | None,
+    headers: tuple[tuple[str, bytes], ...],
+    detail: str,
+) -> None:
+    record = Record(
+        topic="a/b", partition=1, offset=2, timestamp_ms=0, key=key, value=value, headers=headers
+    )
+    letter = parse_dead_letter(dead_letter(record, "bot.dead-letters", "c", detail, 1))
+    assert (letter.key, letter.value, letter.headers) == (key, value, headers)
+    assert (letter.topic, letter.partition, letter.offset) == ("a/b", 1, 2)
+
+
+def test_the_detail_is_one_line_and_cut_at_whole_characters() -> None:
+    letter = parse_dead_letter(
+        dead_letter(RECORD, "bot.dead-letters", "c", "a\nb\ud800 " + "é" * 2000, 1)
+    )
+    assert letter.error_detail.startswith("a b? é")
+    assert len(letter.error_detail.encode()) in {MAX_DETAIL_BYTES - 1, MAX_DETAIL_BYTES}
+
+
+@pytest.mark.parametrize(
+    "headers",
+    [(), RECORD.headers, dead_letter(RECORD, "t", "c", "d", 0).headers[:-1]],
+)
+def test_anything_else_is_no_dead_letter(headers: tuple[tuple[str, bytes], ...]) -> None:
+    record = Record(
+        topic="bot.dead-letters",
+        partition=0,
+        offset=0,
+        timestamp_ms=0,
+        key=None,
+        value=None,
+        headers=headers,
+    )
+    with pytest.raises(ValueError, match="not a dead letter"):
+        parse_dead_letter(record)
+
+
+def test_private_letters_have_a_topic_of_their_own() -> None:
+    assert dead_letter_topic(private=True) == "bot.dead-letters-private"
+    assert dead_letter_topic(private=False) == "bot.dead-letters"
+
+
+def test_the_largest_record_still_fits_with_our_headers() -> None:
+    ours = dead_letter(RECORD, "bot.dead-letters", "c" * 64, "d" * 5000, 10**6).headers[-4:]
+    added = sum(len(name) + len(value) + 20 for name, value in ours)  # 20: lengths around them
+    assert RECORD_BYTES + added < DEAD_LETTER_BYTES
