@@ -17,6 +17,15 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parent.parent
 REQUIREMENTS = ROOT / "infra" / "requirements"
 _TIMEOUT = 60  # seconds for one answer of the index
+_COMPILE = (
+    "--universal",
+    "--generate-hashes",
+    "--no-header",
+    "--no-emit-index-url",
+    "--extra=dev",
+    "--python-version=3.11",
+)
+_DRY_RUN = ("--dry-run", "--ignore-installed", "--no-deps", "--require-hashes", "--quiet")
 
 
 def main() -> None:
@@ -27,11 +36,8 @@ def main() -> None:
 
 def lock() -> None:
     """Resolves pyproject.toml with its dev extra into lock.txt."""
-    options = "--universal --generate-hashes --no-header --no-emit-index-url --extra dev".split()
-    _run(
-        [sys.executable, "-m", "uv", "pip", "compile", *options, "--python-version", "3.11"]
-        + ["--output-file", str(REQUIREMENTS / "lock.txt"), str(ROOT / "pyproject.toml")]
-    )
+    files = ("--output-file", "infra/requirements/lock.txt", "pyproject.toml")
+    _run("uv", "pip", "compile", *_COMPILE, *files)
 
 
 def size_of(requirements: Path) -> dict[str, int]:
@@ -48,11 +54,8 @@ def size_of(requirements: Path) -> dict[str, int]:
 def _report(requirements: Path) -> list[dict[str, dict[str, str]]]:
     with tempfile.TemporaryDirectory() as folder:
         report = Path(folder) / "report.json"
-        options = "--dry-run --ignore-installed --no-deps --require-hashes --quiet".split()
-        _run(
-            [sys.executable, "-m", "pip", "install", *options, "--report", str(report)]
-            + ["--requirement", str(requirements)]
-        )
+        files = ("--report", str(report), "--requirement", str(requirements))
+        _run("pip", "install", *_DRY_RUN, *files)
         found: list[dict[str, dict[str, str]]] = json.loads(report.read_text())["install"]
         return found
 
@@ -79,8 +82,9 @@ def _plain(name: str) -> str:
     return name.lower().replace("_", "-").replace(".", "-")
 
 
-def _run(command: list[str]) -> None:
-    subprocess.run(command, check=True, stdout=subprocess.DEVNULL)
+def _run(*arguments: str) -> None:
+    command = [sys.executable, "-m", *arguments]
+    subprocess.run(command, cwd=ROOT, check=True, stdout=subprocess.DEVNULL)
 
 
 if __name__ == "__main__":
