@@ -4,6 +4,7 @@ Settings come in; one ``Check`` per thing goes out, a failed one with what to do
 changed. More guards (sizes, rights, retention) belong here when the runtime needs them.
 """
 
+import re
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,6 +16,8 @@ from bot.settings import KafkaSettings, ModelSettings
 from consumers.errors import ConsumersError
 from model.engine import EngineError
 from schemas.topics import MEETING, TOPICS
+
+HUB_NAME = re.compile(r"[A-Za-z0-9][\w.-]*/[\w.-]+")  # owner/model
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,6 +93,6 @@ def _find_model(model: ModelSettings) -> str:
     if model.name == DEFAULT_MODEL:
         find_gguf()
         return f"{model.name}, installed"
-    if "/" in model.name and not Path(model.name).expanduser().exists():
+    if HUB_NAME.fullmatch(model.name) and not Path(model.name).is_dir():
         return f"{model.name}, from Hugging Face when the worker starts"
     return f"{resolve(model.name, model.revision).path}"

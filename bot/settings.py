@@ -112,6 +112,10 @@ class BotSettings(Group):
     """Longest reply, in graphemes (what people see as one character)."""
     max_bytes: int = Field(default=3000, ge=4, le=1_000_000)
     """Longest reply, in UTF-8 bytes."""
+    prompt_tokens: int = Field(default=1536, ge=64, le=10_000_000)
+    """Longest prompt, in the model's tokens; less where the model's context is shorter."""
+    post_tokens: int = Field(default=384, ge=16, le=1_000_000)
+    """Most of one post that the model sees, in its tokens."""
 
 
 class EchoSettings(Group):

@@ -7,12 +7,10 @@ import typer
 from rich.table import Table
 from rich.text import Text
 
-from bot.cli.console import out, run, settings_of
+from bot.cli.console import WIDE, out, run, settings_of
 
 if TYPE_CHECKING:  # pydantic takes a third of a second: too long for --help
     from bot.config import Loaded
-
-WIDE = 120  # columns of a terminal that has room for meanings
 
 app = typer.Typer(
     no_args_is_help=True,

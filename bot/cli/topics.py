@@ -6,7 +6,7 @@ import typer
 from rich.table import Table
 from rich.text import Text
 
-from bot.cli.console import out, run, settings_of
+from bot.cli.console import WIDE, out, run, settings_of
 from bot.errors import Trouble
 
 app = typer.Typer(
@@ -59,11 +59,14 @@ def describe(context: typer.Context) -> None:
 
     kafka = settings_of(context).settings.kafka
     there = run(describe_topics(kafka.bootstrap_servers, client=options(kafka)))
-    table = Table("topic", "partitions", "copies", "key", "cleanup", "carries")
+    wide = out.width >= WIDE
+    table = Table("topic", "partitions", "copies", "key", "cleanup", *(["carries"] if wide else []))
+    table.columns[0].no_wrap = True
     for name, topic in TOPICS.items():
         state = there.get(name)
         numbers = (str(state.partitions), str(state.replication)) if state else ("missing", "")
-        table.add_row(name, *numbers, topic.key, topic.cleanup, topic.carries)
+        carries = [topic.carries] if wide else []
+        table.add_row(name, *numbers, topic.key, topic.cleanup, *carries)
     out.print(table)
     if len(there) < len(TOPICS):
         raise Trouble(

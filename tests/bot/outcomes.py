@@ -1,0 +1,54 @@
+"""Outcomes for tests, as the observer would have put them together."""
+
+from datetime import UTC, datetime
+
+from bot.observe import Outcome, Position, Reply
+from schemas.audit import DecisionRecorded, InputRef
+from schemas.codes import Outcome as Kind
+from schemas.feed import Account, Ref, Visibility
+from schemas.replies import ReplyCreated
+
+NOW = datetime(2026, 1, 1, tzinfo=UTC)
+INPUT = Position("feed.mentions", 1, 42)
+
+
+def replied(text: str, reply_id: str = "reply-1", origin: Position = INPUT) -> Outcome:
+    """An input that was answered with ``text``."""
+    ref = Ref(uri="post:1", revision="r")
+    data = ReplyCreated(
+        reply_id=reply_id,
+        conversation_id="c",
+        in_reply_to=ref,
+        root=ref,
+        author=Account(id="bot", handle="twite", bot=True),
+        text=text,
+        visibility=Visibility.PUBLIC,
+        part=1,
+        parts=1,
+        decision_id=f"decision-{origin}",
+        hops=1,
+        created_at=NOW,
+    )
+    decided = decision(Kind.REPLIED, (reply_id,), origin=origin)
+    at = Position("bot.audit", origin.partition, 7)
+    return Outcome(origin, decided, at, (Reply(data, Position("bot.replies", 1, 7)),))
+
+
+def decision(
+    outcome: Kind,
+    replies: tuple[str, ...] = (),
+    reason: str | None = None,
+    origin: Position = INPUT,
+) -> DecisionRecorded:
+    """The decision on the input at ``origin``."""
+    return DecisionRecorded(
+        decision_id=f"decision-{origin}",
+        outcome=outcome,
+        reason=reason,
+        input=InputRef(topic=origin.topic, partition=origin.partition, offset=origin.offset),
+        conversation_id="c",
+        reply_ids=replies,
+        code_version="1",
+        settings_digest="d",
+        recorded_at=NOW,
+    )

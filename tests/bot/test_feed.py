@@ -1,0 +1,157 @@
+"""Feed files: what a line may be, what it becomes, and how a wrong one is told."""
+
+import base64
+import io
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from bot.ask import to_output
+from bot.errors import Trouble
+from bot.events import Person, mention_of, message_to, structured
+from bot.feed import Entry, FeedError, open_feed, read_feed
+from bot.settings import BotSettings
+from schemas.codec import decode
+from schemas.feed import MentionCreated
+from schemas.record import Output, Record
+
+BOT = BotSettings()
+ALICE = Person("acct-alice", "alice")
+
+
+def read(*lines: str | bytes) -> list[Entry]:
+    data = b"\n".join(line if isinstance(line, bytes) else line.encode() for line in lines)
+    return list(read_feed(io.BytesIO(data), "feed.jsonl"))
+
+
+def one(entry: dict[str, Any]) -> Output:
+    (found,) = read(json.dumps(entry))
+    return found.output
+
+
+def as_record(output: Output) -> Record:
+    return Record(
+        topic=output.topic,
+        partition=0,
+        offset=0,
+        timestamp_ms=0,
+        key=output.key,
+        value=output.value,
+        headers=output.headers,
+    )
+
+
+def test_an_event_becomes_the_record_that_the_codec_would_write() -> None:
+    event = mention_of(BOT, ALICE, "Grüße 👋", conversation_id="thread-1")
+    output = one(structured(event))
+    assert output.topic == "feed.mentions"
+    assert output.key == b"thread-1"
+    decoded = decode(as_record(output))
+    assert decoded == decode(as_record(to_output(event)))
+    assert isinstance(decoded.data, MentionCreated)
+    assert decoded.data == event.data
+
+
+def test_a_message_goes_to_its_topic() -> None:
+    output = one(structured(message_to(BOT, ALICE, "hello", conversation_id="talk-1")))
+    assert (output.topic, output.key) == ("feed.direct-messages", b"talk-1")
+
+
+def test_topic_and_key_beside_the_event_win() -> None:
+    event = structured(message_to(BOT, ALICE, "hello")) | {"topic": "feed.mentions", "key": "x"}
+    output = one(event)
+    assert (output.topic, output.key) == ("feed.mentions", b"x")
+    assert one(event | {"key": None}).key is None
+
+
+def test_an_account_event_is_keyed_by_its_account() -> None:
+    event = {
+        "id": "1",
+        "source": "/s",
+        "type": "twite.feed.account.changed.v1",
+        "time": "2026-01-01T00:00:00Z",
+        "data": {"account_id": "acct-1"},
+    }
+    assert one(event).key == b"acct-1"
+    assert one(event).topic == "feed.accounts"
+
+
+def test_a_raw_record_holds_any_bytes() -> None:
+    output = one(
+        {
+            "topic": "feed.mentions",
+            "key_base64": base64.b64encode(b"\xff\x00").decode(),
+            "headers": {"ce_type": "x"},
+            "value_base64": base64.b64encode(b"\xfe").decode(),
+        }
+    )
+    assert output == Output(
+        topic="feed.mentions", key=b"\xff\x00", value=b"\xfe", headers=(("ce_type", b"x"),)
+    )
+
+
+def test_headers_may_come_twice_and_hold_bytes() -> None:
+    headers = [["a", "1"], ["a", "2"], ["b", {"base64": "/w=="}]]
+    output = one({"topic": "t", "headers": headers, "value": "v"})
+    assert output.headers == (("a", b"1"), ("a", b"2"), ("b", b"\xff"))
+
+
+def test_key_and_value_may_be_null() -> None:
+    assert one({"topic": "t"}) == Output(topic="t", key=None, value=None)
+
+
+def test_empty_lines_and_comments_are_left_out_but_counted() -> None:
+    entries = read("# a feed", "", '{"topic": "t"}', "   ", '{"topic": "u"}')
+    assert [entry.line for entry in entries] == [3, 5]
+
+
+def test_wrong_data_is_played_all_the_same() -> None:
+    event = structured(mention_of(BOT, ALICE, "hi", conversation_id="c"))
+    event["data"]["post"]["text"] = 5
+    assert json.loads(one(event).value or b"")["post"]["text"] == 5
+
+
+@pytest.mark.parametrize(
+    ("line", "what"),
+    [
+        ("nonsense", "not JSON"),
+        ("[" * 100_000, "not JSON"),
+        ("5", "not a JSON object"),
+        ("{}", "neither an event"),
+        ('{"topic": "t", "value": 5}', "'value' must be a string"),
+        ('{"topic": "t", "value_base64": "***"}', "'value_base64' is not base64"),
+        ('{"topic": "t", "headers": [["a"]]}', "a header must be a pair"),
+        ('{"topic": "t", "headers": {"a": 5}}', "the value of a header"),
+        ('{"topic": "t", "headers": 5}', "'headers' must be"),
+        ('{"data": {}}', "an event needs 'id'"),
+        ('{"id": "1", "source": "s", "type": "t", "time": "t", "data": 1}', "needs 'data'"),
+        (
+            '{"id": "1", "source": "s", "type": "no.such", "time": "t", "data": {"post": {}}}',
+            "unknown type",
+        ),
+        (
+            '{"id": "1", "source": "s", "topic": "t", "type": "t", "time": "t", "data": {}}',
+            "no conversation_id",
+        ),
+        (b"\xff\xfe", "not JSON"),
+    ],
+)
+def test_a_wrong_line_is_told_with_its_number(line: str | bytes, what: str) -> None:
+    with pytest.raises(FeedError) as caught:
+        read('{"topic": "t"}', line)
+    assert caught.value.where == "feed.jsonl:2"
+    assert what in str(caught.value)
+
+
+def test_a_file_that_is_not_there_is_trouble(tmp_path: Path) -> None:
+    with pytest.raises(Trouble) as caught:
+        list(open_feed(str(tmp_path / "nowhere.jsonl")))
+    assert "nowhere.jsonl: cannot be read: No such file" in str(caught.value)
+
+
+def test_a_file_is_read(tmp_path: Path) -> None:
+    path = tmp_path / "feed.jsonl"
+    path.write_text('{"topic": "t", "value": "v"}\n')
+    assert [entry.output.value for entry in open_feed(str(path))] == [b"v"]
