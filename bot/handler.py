@@ -1,0 +1,247 @@
+"""The bot as a ``consumers.handler.Handler``: records in, records to publish out.
+
+``open`` decodes in offset order, names the lane and tells repeats from firsts; ``handle`` asks
+``bot.conversation.answer`` and turns its decision into outputs; ``give_up`` makes the dead
+letter and its decision record. Guaranteed: one decision record for each record, beside it the
+reply or the dead letter; what may hold private text goes to private topics only; outputs are
+the same for the same record, but for times.
+
+Of every output ``ce_source`` is ``twite://<bot id>`` and ``ce_id`` the id of the reply or
+decision; ``ce_causationid`` is the input's ``ce_id``; ``ce_correlationid`` and ``ce_traceparent``
+are the input's, the first of them its ``ce_id`` where it has none.
+"""
+
+import hashlib
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from datetime import UTC, datetime
+from urllib.parse import quote
+
+import structlog
+from pydantic import BaseModel
+
+from bot.audit import dead_letter_record
+from bot.conversation import Decision, answer
+from bot.memory import ENTRIES, Memory
+from bot.values import Asked, Setup, Source, conversation_of, is_open, is_private
+from consumers.handler import GiveUp, Job, RetryLater
+from model.engine import Engine, EngineError, RequestRefused
+from schemas import codec, headers, names
+from schemas.codes import ErrorCode
+from schemas.dead_letters import dead_letter, dead_letter_topic
+from schemas.envelope import Envelope
+from schemas.faults import Fault
+from schemas.feed import MentionCreated
+from schemas.ids import decision_id
+from schemas.record import Output, Record
+from schemas.replies import ReplyCreated
+from schemas.topics import TOPICS
+
+log = structlog.get_logger(__name__)
+
+HEADER_BYTES = 32  # what Kafka adds to a header's name and value, generously
+RECORD_BYTES = 256  # what it adds to a record and its batch
+MAX_SOURCE_BYTES = 512
+
+
+def utc_now() -> datetime:
+    return datetime.now(UTC)
+
+
+class BotHandler:
+    """The bot for one assignment of one partition; ``remember``: how many inputs of each kind
+    of identity it tells repeats by. ``now`` and ``counter`` (seconds) are the clocks."""
+
+    def __init__(
+        self,
+        setup: Setup,
+        engine: Engine,
+        *,
+        now: Callable[[], datetime] = utc_now,
+        counter: Callable[[], float] = time.perf_counter,
+        remember: int = ENTRIES,
+    ) -> None:
+        self._setup = setup
+        self._engine = engine
+        self._now = now
+        self._counter = counter
+        self._memory = Memory(remember)
+        self._source = source_of(setup.bot.id)
+
+    def open(self, record: Record) -> Job:
+        """The decoded input with its lane. Raises ``GiveUp`` for what is no input of the bot."""
+        try:
+            asked = _asked(record)
+        except Fault as fault:
+            private = codec.is_private(record)
+            raise GiveUp(fault.code.value, fault.detail, private=private) from None
+        seen = self._memory.meet(asked.envelope, asked.data, self._decision_id(record))
+        return Job(record, lane_of(asked.data), replace(asked, seen=seen))
+
+    async def handle(self, job: Job, *, attempt: int) -> Sequence[Output]:
+        """The replies and the decision record. Raises ``RetryLater`` or ``GiveUp``."""
+        asked: Asked = job.payload
+        try:
+            decision = await answer(
+                asked, self._setup, self._engine, now=self._now, counter=self._counter
+            )
+        except RequestRefused as error:
+            raise _refused(error, job.record) from error
+        except EngineError as error:
+            raise RetryLater(error.code) from error
+        outputs = self._outputs(asked, decision)
+        _check_sizes(outputs, job.record)
+        _log(job.record, decision.record.outcome, decision.record.reason, attempt)
+        return outputs
+
+    def give_up(self, record: Record, error: GiveUp, *, attempts: int) -> Sequence[Output]:
+        """The dead letter and its decision record; where they go is told from the record itself,
+        as an error of the runtime can't know it."""
+        asked, envelope = _try_asked(record), _try_envelope(record)
+        private = codec.is_private(record)
+        letter = dead_letter(record, dead_letter_topic(private), error.code, error.detail, attempts)
+        source = (envelope.source, envelope.id) if envelope else None
+        decision = dead_letter_record(record, asked, source, self._setup, self._now(), error.code)
+        key = conversation_of(asked.data) if asked else record.key
+        audit = self._output(
+            _audit_topic(private),
+            key,
+            names.DECISION_RECORDED,
+            decision.decision_id,
+            decision,
+            envelope,
+        )
+        _log(record, decision.outcome, error.code, attempts)
+        return letter, audit
+
+    def _outputs(self, asked: Asked, decision: Decision) -> tuple[Output, ...]:
+        key, record = conversation_of(asked.data), decision.record
+        replies = [
+            self._output(*_reply_place(reply, key), reply.reply_id, reply, asked.envelope)
+            for reply in decision.replies
+        ]
+        audit = self._output(
+            _audit_topic(is_private(asked.data)),
+            key,
+            names.DECISION_RECORDED,
+            record.decision_id,
+            record,
+            asked.envelope,
+        )
+        return (*replies, audit)
+
+    def _output(
+        self,
+        topic: str,
+        key: str | bytes | None,
+        kind: str,
+        event_id: str,
+        data: BaseModel,
+        cause: Envelope | None,
+    ) -> Output:
+        envelope = Envelope(
+            id=event_id,
+            source=self._source,
+            type=kind,
+            time=self._now(),
+            causationid=cause.id if cause else None,
+            correlationid=(cause.correlationid or cause.id) if cause else None,
+            traceparent=cause.traceparent if cause else None,
+        )
+        return codec.encode(topic, key, envelope, data)
+
+    def _decision_id(self, record: Record) -> str:
+        bot = self._setup.bot
+        place = record.topic, record.partition, record.offset
+        return decision_id(bot.id, bot.cluster_id, *place)
+
+
+def lane_of(data: Source) -> tuple[str, ...]:
+    """Conversation and author for mentions: strangers under one post do not wait for each
+    other. The conversation for private talks."""
+    if isinstance(data, MentionCreated):
+        return ("mention", data.post.conversation_id, data.post.author.id)
+    return ("dm", conversation_of(data))
+
+
+def source_of(bot_id: str) -> str:
+    """``ce_source`` of everything that this bot publishes; at most 512 bytes."""
+    whole = f"twite://{quote(bot_id, safe='')}"
+    if len(whole) <= MAX_SOURCE_BYTES:
+        return whole
+    return f"twite://{hashlib.sha256(bot_id.encode()).hexdigest()}"
+
+
+def _asked(record: Record) -> Asked:
+    """The input on a record. Raises ``Fault`` where there is none."""
+    event = codec.decode(record)
+    if not isinstance(event.data, Source):
+        raise Fault(ErrorCode.WRONG_TOPIC, "the bot does not read events of this type")
+    return Asked(
+        topic=record.topic,
+        partition=record.partition,
+        offset=record.offset,
+        envelope=event.envelope,
+        data=event.data,
+    )
+
+
+def _try_asked(record: Record) -> Asked | None:
+    try:
+        return _asked(record)
+    except Fault:
+        return None
+
+
+def _try_envelope(record: Record) -> Envelope | None:
+    try:
+        return headers.read(record.headers)
+    except Fault:
+        return None
+
+
+def _reply_place(reply: ReplyCreated, key: str) -> tuple[str, str, str]:
+    """Topic, key and event type of a reply."""
+    if is_open(reply.visibility):
+        return names.BOT_REPLIES, key, names.REPLY_CREATED
+    return names.BOT_DIRECT_REPLIES, key, names.DIRECT_REPLY_CREATED
+
+
+def _audit_topic(private: bool) -> str:
+    return names.BOT_AUDIT_PRIVATE if private else names.BOT_AUDIT
+
+
+def _check_sizes(outputs: Sequence[Output], record: Record) -> None:
+    """Before anything is sent: one record that the broker refuses fails its whole batch."""
+    for output in outputs:
+        limit = TOPICS[output.topic].max_message_bytes
+        if size_of(output) > limit:
+            detail = f"{size_of(output)} bytes for {output.topic}, at most {limit}"
+            private = codec.is_private(record)
+            raise GiveUp(ErrorCode.OUTPUT_TOO_LARGE.value, detail, private=private)
+
+
+def size_of(output: Output) -> int:
+    """At most how many bytes an output takes in Kafka, uncompressed."""
+    parts = sum(len(name.encode()) + len(value) + HEADER_BYTES for name, value in output.headers)
+    return RECORD_BYTES + parts + len(output.key or b"") + len(output.value or b"")
+
+
+def _refused(error: RequestRefused, record: Record) -> GiveUp:
+    detail = f"the engine refused the prompt ({error.code})"
+    private = codec.is_private(record)
+    return GiveUp(ErrorCode.HANDLER_ERROR.value, detail, private=private)
+
+
+def _log(record: Record, outcome: str, reason: str | None, attempts: int) -> None:
+    log.info(
+        "decided",
+        topic=record.topic,
+        partition=record.partition,
+        offset=record.offset,
+        digest=hashlib.sha256(record.value or b"").hexdigest()[:12],
+        outcome=str(outcome),
+        reason=None if reason is None else str(reason),
+        attempts=attempts,
+    )

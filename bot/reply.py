@@ -1,0 +1,266 @@
+"""From the model's words to a reply that may be published.
+
+In: the model's text, the asking post, the included context. Out: the text as it may be said
+with the verdict of every check, and ``ReplyCreated``. Guaranteed: no control characters; no
+``@handle``, URL or bare domain outside the allow-set, since platforms make links of plain
+text; within the platform's length in graphemes and bytes; visibility never wider than the
+narrowest post it is built on. Next: ``bot/audit.py`` and the topics.
+
+The allow-set: the asker, and the accounts and URLs faceted in what the asker wrote. A reply in
+several parts comes in here later: ``make`` then gives more than one.
+"""
+
+import uuid
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+
+import regex
+
+from bot.context import ContextPost
+from bot.text import (
+    Span,
+    clean,
+    cut,
+    finish,
+    handle_name,
+    handles,
+    linkified,
+    links,
+    merged,
+    plain_handle,
+)
+from bot.values import BotIdentity, Limits, is_open, narrowest
+from model.engine import Generation
+from schemas.audit import RuleVerdict
+from schemas.feed import Facet, FacetType, Message, Post, Visibility
+from schemas.ids import reply_id
+from schemas.replies import AUTOMATED, ReplyCreated
+
+LINK = "[link]"
+CHANGED = "changed"
+PASS = "pass"  # noqa: S105 - a verdict
+SKIP = "skip"
+MAX_ROUNDS = 10  # of neutralising and cutting, until nothing changes any more
+MAX_URL = 2048
+MAX_LANGS = 3
+
+_AT = regex.compile(r"^[@＠﹫]")
+_WEB = regex.compile(r"https?://[^\s<>\"'\p{Cc}\p{Cf}]+", regex.I)
+_SCHEME_AND_HOST = regex.compile(r"^(?:https?://)?[^/?#]*", regex.I)
+_LANG = regex.compile(r"[A-Za-z0-9-]{1,35}")
+_SAYS_SOMETHING = regex.compile(r"[\p{L}\p{N}\p{S}]")
+_INSIDE = regex.compile(r"[\p{L}\p{N}\p{M}\p{Cf}_.\-@＠﹫/]$")
+
+
+@dataclass(frozen=True, slots=True)
+class Allowed:
+    """What a reply may link to: handle (see ``handle_name``) to account id, URL to URL.
+
+    ``urls`` maps each form in which an URL may be written to the URL that was faceted.
+    """
+
+    accounts: Mapping[str, str]
+    urls: Mapping[str, str]
+
+
+@dataclass(frozen=True, slots=True)
+class Checked:
+    """A text that may be said, empty where nothing is left of it."""
+
+    text: str
+    facets: tuple[Facet, ...]
+    verdicts: tuple[RuleVerdict, ...]
+
+
+def allow_set(post: Post | Message, bot_id: str) -> Allowed:
+    """The allow-set of a reply to ``post``. The bot itself is not in it: it calls nobody there.
+
+    A handle that two accounts claim is out, unless the asker is one of them.
+    """
+    data = post.text.encode()
+    claims: dict[str, set[str]] = {}
+    for facet in post.facets:
+        shown = data[facet.byte_start : facet.byte_end].decode()
+        if facet.account_id is not None and _is_handle(shown):
+            claims.setdefault(handle_name(shown), set()).add(facet.account_id)
+    accounts = {name: ids.pop() for name, ids in claims.items() if len(ids) == 1}
+    asker = handle_name(post.author.handle)
+    if _is_handle(f"@{asker}"):
+        accounts[asker] = post.author.id
+    urls = (f.url for f in post.facets if f.type == FacetType.LINK and f.url is not None)
+    return Allowed(
+        {name: owner for name, owner in accounts.items() if owner != bot_id},
+        {form: url for url in urls for form in _forms(url)},
+    )
+
+
+def check(generation: Generation, allowed: Allowed, limits: Limits, lang: str | None) -> Checked:
+    """The checks in their order, each with its verdict; the last one finds nothing to change."""
+    text = generation.text[: 8 * limits.max_bytes]
+    verdicts = []
+    for name, step in _steps(generation, allowed, limits, lang):
+        after = step(text)
+        verdicts.append(RuleVerdict(name=name, verdict=PASS if after == text else CHANGED))
+        text = after
+    says = bool(_SAYS_SOMETHING.search(text.replace(LINK, "")))
+    verdicts.append(RuleVerdict(name="empty", verdict=PASS if says else SKIP))
+    text = text if says else ""
+    return Checked(text, tuple(_facets(text, allowed)), tuple(verdicts))
+
+
+def neutralise(text: str, allowed: Allowed) -> str:
+    """``text`` with every link and handle outside the allow-set made plain words.
+
+    What is put in their place may touch what stands around it: ``check`` repeats this.
+    """
+    calls, urls = _good(text, allowed)
+    bad_links = [s for s in links(text) if s not in urls and not _within(s, calls)]
+    bad_calls = [s for s in handles(text) if s not in calls and not _within(s, urls)]
+    pieces, last = [], 0
+    for span in merged([*bad_links, *bad_calls], text):
+        pieces += [text[last : span.start], plain_handle(span.text) if span in bad_calls else LINK]
+        last = span.end
+    return "".join([*pieces, text[last:]])
+
+
+def first_reply_id(post: Post | Message, bot: BotIdentity) -> str:
+    """The id of the (first part of the) reply to ``post``."""
+    return reply_id(bot.id, post.uri, post.revision, 1)
+
+
+def seed_of(reply: str) -> int:
+    """The sampling seed of a reply: 53 bits of its id, exact in every JSON reader."""
+    return uuid.UUID(reply).int % 2**53
+
+
+def lang_of(post: Post | Message) -> str | None:
+    """The language of the asker, where the platform told a sensible one."""
+    return next(iter(_langs(post)), None)
+
+
+def visibility_for(posts: Iterable[ContextPost]) -> Visibility:
+    """Of a reply built on ``posts``, the asking one among them: that of the narrowest.
+
+    What is narrower than unlisted is direct: the asker's followers are not the bot's.
+    """
+    narrow = narrowest(*(p.visibility or Visibility.DIRECT for p in posts if p.included))
+    return narrow if is_open(narrow) else Visibility.DIRECT
+
+
+def make(
+    post: Post | Message,
+    context: Sequence[ContextPost],
+    checked: Checked,
+    bot: BotIdentity,
+    decision_id: str,
+    now: datetime,
+) -> tuple[ReplyCreated, ...]:
+    """The reply to ``post``, in one part."""
+    reply = ReplyCreated(
+        reply_id=first_reply_id(post, bot),
+        conversation_id=post.conversation_id,
+        in_reply_to=post.ref,
+        root=post.root or post.ref,
+        author=bot.account,
+        text=checked.text,
+        facets=checked.facets,
+        langs=_langs(post),
+        visibility=visibility_for(context),
+        part=1,
+        parts=1,
+        labels=(AUTOMATED,),
+        built_on=tuple(item.ref for item in context if item.included),
+        decision_id=decision_id,
+        hops=post.hops + 1,
+        created_at=now,
+    )
+    return (reply,)
+
+
+def _steps(
+    generation: Generation, allowed: Allowed, limits: Limits, lang: str | None
+) -> tuple[tuple[str, Callable[[str], str]], ...]:
+    def unfinished(text: str) -> str:
+        return finish(text, lang) if generation.finish_reason == "length" else text
+
+    def plain(text: str) -> str:
+        return neutralise(text, allowed)
+
+    def short(text: str) -> str:
+        return cut(text, limits.max_graphemes, limits.max_bytes, lang)
+
+    def settled(text: str) -> str:
+        for _ in range(MAX_ROUNDS):
+            before, text = text, clean(short(plain(text)))
+            if text == before:
+                return text
+        return ""
+
+    return (
+        ("characters", clean),
+        ("unfinished", unfinished),
+        ("links-and-handles", plain),
+        ("length", short),
+        ("settled", settled),
+    )
+
+
+def _good(text: str, allowed: Allowed) -> tuple[list[Span], list[Span]]:
+    """Handles and links of ``text`` that the allow-set holds, exactly as they stand there."""
+    calls = [
+        span
+        for span in handles(text)
+        if handle_name(span.text) in allowed.accounts and not _INSIDE.search(text[: span.start])
+    ]
+    urls = [span for span in links(text) if _form(span.text) in allowed.urls]
+    return calls, urls
+
+
+def _facets(text: str, allowed: Allowed) -> Iterator[Facet]:
+    calls, urls = _good(text, allowed)
+    for span in sorted([*calls, *urls], key=lambda s: s.start):
+        start = len(text[: span.start].encode())
+        end = start + len(span.text.encode())
+        if span in urls:
+            url = allowed.urls[_form(span.text)]
+            yield Facet(type=FacetType.LINK, byte_start=start, byte_end=end, url=url)
+        elif not _within(span, urls):
+            owner = allowed.accounts[handle_name(span.text)]
+            yield Facet(type=FacetType.MENTION, byte_start=start, byte_end=end, account_id=owner)
+
+
+def _within(span: Span, others: Iterable[Span]) -> bool:
+    return any(other.start <= span.start and span.end <= other.end for other in others)
+
+
+def _is_handle(text: str) -> bool:
+    """Whether the whole of ``text`` is one handle with its at sign."""
+    whole = Span(0, len(text), text)
+    return bool(_AT.match(text)) and len(text) <= MAX_URL and handles(text) == [whole]
+
+
+def _forms(url: str) -> Iterator[str]:
+    """How a faceted URL may be written: as it is, and without its scheme.
+
+    Only where every finder takes the whole of it for one link, as a platform would.
+    """
+    if len(url) > MAX_URL or not _WEB.fullmatch(url):
+        return
+    short = _form(url)
+    for form in (url, short, short.partition("://")[2]):
+        whole = [Span(0, len(form), form)]
+        if links(form) == whole and linkified(form) == whole:
+            yield _form(form)
+
+
+def _form(written: str) -> str:
+    """For comparing: scheme and host in lower case; a path that is only a slash is none."""
+    host = _SCHEME_AND_HOST.match(written)
+    end = host.end() if host else 0
+    path = written[end:]
+    return written[:end].lower() + ("" if path == "/" else path)
+
+
+def _langs(post: Post | Message) -> tuple[str, ...]:
+    return tuple(lang for lang in post.langs if _LANG.fullmatch(lang))[:MAX_LANGS]
