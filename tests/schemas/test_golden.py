@@ -119,7 +119,8 @@ WRITTEN: dict[str, tuple[str, bytes, bytes, Any]] = {
             b'"conversation_id":"conv:1","created_at":"2026-11-24T06:00:00Z","decision_id":"d",'
             b'"facets":[],"hops":1,"in_reply_to":{"revision":"cid2","uri":"at://p/2"},'
             b'"labels":["automated"],"langs":["fr"],"part":1,"parts":1,"reply_id":"r",'
-            b'"root":{"revision":null,"uri":"at://p/1"},"text":"h\xc3\xa9 \xf0\x9f\x98\x80 \\"\\u0000",'
+            b'"root":{"revision":null,"uri":"at://p/1"},'
+            b'"text":"h\xc3\xa9 \xf0\x9f\x98\x80 \\"\\u0000",'
             b'"visibility":"unlisted"}'
         ),
         ReplyCreated(
