@@ -37,6 +37,7 @@ class WorkerConfig:
     transaction_timeout_ms: int = 20_000
     commit_timeout_s: float = 10.0
     max_batch_records: int = 500
+    max_batch_bytes: int = 64 * 1024 * 1024  # what one compressed batch may unpack to
     max_request_bytes: int = 8 * 1024 * 1024
 
     @property

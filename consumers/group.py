@@ -17,6 +17,7 @@ from aiokafka.admin import AIOKafkaAdminClient
 from aiokafka.coordinator.assignors.range import RangePartitionAssignor
 from aiokafka.errors import KafkaConnectionError, KafkaError
 
+from consumers import batches
 from consumers.backoff import full_jitter
 from consumers.config import WorkerConfig
 from consumers.errors import BrokerUnreachable, PartitionsDiffer, TopicMissing
@@ -99,6 +100,7 @@ async def connect(config: WorkerConfig, stopping: asyncio.Event) -> Group | None
 
 def new_consumer(config: WorkerConfig) -> AIOKafkaConsumer:
     """A group consumer that never commits by itself and sees only committed records."""
+    batches.install(config.max_batch_bytes)
     return AIOKafkaConsumer(
         bootstrap_servers=config.bootstrap_servers,
         client_id=config.client_id,

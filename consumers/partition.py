@@ -19,6 +19,7 @@ import structlog
 from aiokafka import TopicPartition
 
 from consumers.backoff import full_jitter
+from consumers.batches import BatchTooLarge
 from consumers.config import WorkerConfig
 from consumers.errors import Fenced
 from consumers.handler import Handler
@@ -81,6 +82,8 @@ class AssignedPartition:
         self._idle = asyncio.Event()
         self._idle.set()
         self._open = False
+        self._blocked = False
+        self.cautious = False  # ask for one record at a time: a batch could not be read
         self._failures = 0
         self._task = asyncio.create_task(self._run(), name=f"publish {source}")
 
@@ -89,7 +92,8 @@ class AssignedPartition:
     @property
     def has_room(self) -> bool:
         """May the worker ask Kafka for records of this partition?"""
-        return self._open and self._tracker is not None and self._tracker.has_room
+        ready = self._open and not self._blocked
+        return ready and self._tracker is not None and self._tracker.has_room
 
     @property
     def is_open(self) -> bool:
@@ -105,6 +109,24 @@ class AssignedPartition:
         self._pending.append(Finished(offset, outputs))
         self._idle.clear()
         self._wake.set()
+
+    @property
+    def end(self) -> int:
+        """One past the last offset taken in; 0 before the gate opens."""
+        return self._tracker.end if self._tracker is not None else 0
+
+    def block(self, error: BatchTooLarge) -> None:
+        """Stand still before a batch that may not be unpacked; the other partitions go on.
+
+        Its records can't be read, so they have no outcome, so they can't be passed.
+        """
+        self._blocked = True
+        log.error(
+            "partition stands still: a worker with a larger max_batch_bytes must read it",
+            partition=str(self.source),
+            offset=error.first,
+            error=str(error),
+        )
 
     def shut(self) -> None:
         """Take nothing more in; what is running may still finish."""

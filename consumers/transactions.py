@@ -20,6 +20,7 @@ from aiokafka.admin import AIOKafkaAdminClient
 from aiokafka.errors import ProducerFenced
 from aiokafka.structs import OffsetAndMetadata
 
+from consumers.batches import RawBatch, needs_raw_batch, raw_header_name
 from consumers.config import WorkerConfig
 from consumers.errors import Fenced
 from consumers.offsets import METADATA_LIMIT, Committed, decode_map
@@ -34,7 +35,9 @@ _OVERHEAD_BYTES = 256
 
 def output_size(output: Output) -> int:
     """Bytes that a record takes on the wire, at most."""
-    headers = sum(len(name.encode()) + len(value) + 10 for name, value in output.headers)
+    headers = sum(
+        len(raw_header_name(name)) + len(value or b"") + 10 for name, value in output.headers
+    )
     return len(output.key or b"") + len(output.value or b"") + headers + _OVERHEAD_BYTES
 
 
@@ -95,10 +98,8 @@ class TransactionalPublisher:
 
     async def _send(self, producer: AIOKafkaProducer, output: Output) -> "asyncio.Future[object]":
         partition, headers = self._source.partition, list(output.headers)
-        if output.key is None and output.value is None:
-            # ``send`` refuses a record without both, which a dead letter may well be.
-            batch = producer.create_batch()
-            batch.append(key=None, value=None, timestamp=None, headers=headers)
+        if needs_raw_batch(output):
+            batch = RawBatch(output, output_size(output))
             sent = await producer.send_batch(batch, output.topic, partition=partition)
         else:
             sent = await producer.send(

@@ -9,6 +9,7 @@ assignment; each has its own handler object, its own producer and its own publis
 """
 
 import asyncio
+import contextlib
 from collections.abc import Callable, Hashable, Sequence
 from dataclasses import dataclass
 
@@ -17,6 +18,7 @@ from aiokafka import AIOKafkaConsumer, ConsumerRebalanceListener, ConsumerRecord
 from aiokafka.errors import IllegalStateError, KafkaError
 
 from consumers.backoff import full_jitter
+from consumers.batches import BatchTooLarge
 from consumers.config import WorkerConfig
 from consumers.group import Group, connect
 from consumers.handler import GiveUp, Handler, Job, RetryLater, StopPartition
@@ -133,11 +135,32 @@ class Worker(ConsumerRebalanceListener):  # type: ignore[misc]  # aiokafka has n
         share = max(1, room // len(order))
         found = False
         for source in order:
-            batches = await consumer.getmany(source, timeout_ms=0, max_records=share)
-            found = self._take_in(batches, asked) or found
+            found = await self._ask(consumer, source, asked, share) or found
         if not found:
-            batches = await consumer.getmany(*order, timeout_ms=POLL_TIMEOUT_MS, max_records=share)
-            self._take_in(batches, asked)
+            with contextlib.suppress(BatchTooLarge):  # the next turn tells whose it is
+                batches = await consumer.getmany(*order, timeout_ms=POLL_TIMEOUT_MS, max_records=1)
+                self._take_in(batches, asked)
+
+    async def _ask(
+        self,
+        consumer: AIOKafkaConsumer,
+        source: TopicPartition,
+        asked: dict[TopicPartition, AssignedPartition],
+        share: int,
+    ) -> bool:
+        """Take in what is there of one partition, up to ``share`` records."""
+        partition = asked[source]
+        room = 1 if partition.cautious else share
+        try:
+            batches = await consumer.getmany(source, timeout_ms=0, max_records=room)
+        except BatchTooLarge as error:
+            # The records before that batch went down with it: ask again, one by one.
+            consumer.seek(source, partition.end)
+            if room == 1:
+                partition.block(error)
+            partition.cautious = True
+            return True
+        return self._take_in(batches, asked)
 
     def _take_in(
         self,

@@ -59,7 +59,10 @@ class ErrorCode(_Documented):
     HEADER_MISSING = "header-missing", "A required header is not there."
     HEADER_DOUBLED = "header-doubled", "A header of the contract is there more than once."
     HEADER_TOO_LARGE = "header-too-large", "A header of the contract is over 8 KiB."
-    HEADER_ENCODING = "header-encoding", "A header of the contract is not UTF-8."
+    HEADER_ENCODING = (
+        "header-encoding",
+        "A header of the contract, or the name of any header, is not UTF-8.",
+    )
     UNSUPPORTED_SPECVERSION = "unsupported-specversion", "ce_specversion is not 1.0."
     UNSUPPORTED_CONTENT_TYPE = (
         "unsupported-content-type",

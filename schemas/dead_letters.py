@@ -66,7 +66,7 @@ def parse_dead_letter(record: Record | Output) -> DeadLetter:
     original, ours = record.headers[:-4], record.headers[-4:]
     if tuple(name for name, _ in ours) != _OURS:
         raise ValueError("not a dead letter: its last headers are not the four of Twite")
-    code, detail, attempts, origin = (value.decode() for _, value in ours)
+    code, detail, attempts, origin = ((value or b"").decode() for _, value in ours)
     topic, partition, offset = origin.rsplit("/", 2)
     return DeadLetter(
         key=record.key,

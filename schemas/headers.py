@@ -1,8 +1,8 @@
 """Kafka headers ↔ envelope: CloudEvents 1.0, Kafka binary mode.
 
 In: headers as they stand on a record, in any order, with any names and bytes. Out: the
-checked ``Envelope``, or a ``Fault``. Names are compared exactly, as Kafka does; headers that
-the contract does not know are never looked at.
+checked ``Envelope``, or a ``Fault``. Names are compared exactly, as Kafka does; the values of
+headers that the contract does not know are never looked at.
 """
 
 from collections.abc import Iterable
@@ -64,6 +64,8 @@ def _once(headers: Iterable[Header]) -> dict[str, bytes]:
     """The contract's headers; raises ``Fault`` where one is missing, doubled or too large."""
     found: dict[str, list[bytes]] = {name: [] for name in (*REQUIRED, *OPTIONAL)}
     for name, value in headers:
+        if not _is_text(name):
+            raise Fault(ErrorCode.HEADER_ENCODING, "the name of a header is not UTF-8")
         if name in found:
             found[name].append(value or b"")  # aiokafka gives None for a null value
     for name in REQUIRED:
@@ -77,6 +79,11 @@ def _once(headers: Iterable[Header]) -> dict[str, bytes]:
         if len(value) > MAX_HEADER_BYTES:
             raise Fault(ErrorCode.HEADER_TOO_LARGE, f"{name} has {len(value)} bytes")
     return once
+
+
+def _is_text(name: str) -> bool:
+    """False for a name that was not UTF-8 on the wire and holds its bytes as surrogates."""
+    return name.isascii() or not any("\ud800" <= char <= "\udfff" for char in name)
 
 
 def _texts(values: dict[str, bytes]) -> dict[str, str]:

@@ -5,7 +5,8 @@ They hold bytes, so they can carry anything a topic can hold, garbage included.
 
 from dataclasses import dataclass
 
-Header = tuple[str, bytes]
+# A name that was not UTF-8 on the wire holds its bytes as surrogates (PEP 383).
+Header = tuple[str, bytes | None]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

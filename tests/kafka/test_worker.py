@@ -13,6 +13,7 @@ from pathlib import Path
 import pytest
 from aiokafka import AIOKafkaProducer
 
+from consumers.batches import RawBatch
 from consumers.errors import PartitionsDiffer, TopicMissing
 from consumers.handler import Job
 from schemas.record import Output
@@ -121,6 +122,45 @@ async def test_a_record_with_neither_key_nor_value_can_be_published(
     config = toy_config(bootstrap, topics)
     async with toy.working(config, Nothing("", "")), toy.reading(bootstrap, topics.out) as out:
         assert await out.until(1) == [(0, "", "empty")]
+
+
+async def test_a_header_name_that_is_not_utf_8_comes_through_byte_for_byte(
+    bootstrap: str, topics: ToyTopics
+) -> None:
+    class Copy(ToyHandler):
+        async def handle(self, job: Job, *, attempt: int) -> Sequence[Output]:
+            headers = (*job.record.headers, ("word", b"copied"))
+            return [Output(topic=topics.out, key=b"k", value=job.record.value, headers=headers)]
+
+    odd = Output(topic="", key=b"k", value=b"odd", headers=(("n\udcff", b"v"), ("null", None)))
+    await toy.produce(bootstrap, topics.source, [(0, b"k", b"before")])
+    async with AIOKafkaProducer(bootstrap_servers=bootstrap) as producer:
+        batch = RawBatch(odd, 1 << 16, transactional=False)
+        await (await producer.send_batch(batch, topics.source, partition=0))
+    await toy.produce(bootstrap, topics.source, [(0, b"k", b"behind")])
+    config = toy_config(bootstrap, topics)
+    async with toy.working(config, Copy("", "")), toy.reading(bootstrap, topics.out) as out:
+        seen = await out.until(3)
+    assert [value for _, value, _ in seen] == ["before", "odd", "behind"]
+    assert out.headers[1][:2] == odd.headers
+
+
+async def test_a_batch_that_may_not_be_unpacked_stops_its_partition_and_no_other(
+    bootstrap: str, topics: ToyTopics
+) -> None:
+    zeros = bytes(3 << 20)
+    await toy.produce(bootstrap, topics.source, [(0, b"k", b"before")] * 3)
+    await toy.produce(bootstrap, topics.source, [(0, b"k", zeros)], compression_type="zstd")
+    await toy.produce(bootstrap, topics.source, [(0, b"k", b"behind"), (1, b"k", b"else")])
+    handler = ToyHandler(topics.out, topics.audit)
+    config = toy_config(bootstrap, topics, max_batch_bytes=2 << 20)
+    async with toy.reading(bootstrap, topics.out) as out:
+        async with toy.working(config, handler):
+            await out.until(4)
+            assert places(out.seen) == Counter(["0/0", "0/1", "0/2", "1/0"])
+        async with toy.working(toy_config(bootstrap, topics), handler):
+            await out.until(6)
+    assert places(out.seen) == Counter(["0/0", "0/1", "0/2", "0/3", "0/4", "1/0"])
 
 
 async def test_a_fenced_worker_rejoins_and_nothing_is_doubled(

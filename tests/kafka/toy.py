@@ -20,7 +20,7 @@ from aiokafka.admin import AIOKafkaAdminClient, NewTopic
 from consumers.config import WorkerConfig
 from consumers.handler import GiveUp, Job, RetryLater
 from consumers.worker import Worker
-from schemas.record import Output, Record
+from schemas.record import Header, Output, Record
 
 PARTITIONS = 4
 
@@ -105,10 +105,18 @@ async def make_topics(bootstrap_servers: str, name: str, partitions: int = PARTI
 
 
 async def produce(
-    bootstrap_servers: str, topic: str, records: Sequence[tuple[int, bytes | None, bytes | None]]
+    bootstrap_servers: str,
+    topic: str,
+    records: Sequence[tuple[int, bytes | None, bytes | None]],
+    compression_type: str | None = None,
 ) -> None:
     """Publish (partition, key, value) in order."""
-    producer = AIOKafkaProducer(bootstrap_servers=bootstrap_servers, enable_idempotence=True)
+    producer = AIOKafkaProducer(
+        bootstrap_servers=bootstrap_servers,
+        enable_idempotence=True,
+        compression_type=compression_type,
+        max_request_size=8 << 20,
+    )
     await producer.start()
     try:
         sent = [
@@ -145,6 +153,7 @@ class Reading:
     def __init__(self, consumer: AIOKafkaConsumer) -> None:
         self._consumer = consumer
         self.seen: list[tuple[int, str, str]] = []
+        self.headers: list[tuple[Header, ...]] = []
 
     async def until(self, count: int, timeout_s: float = 60.0) -> list[tuple[int, str, str]]:
         """Read until there are ``count`` records; fails when they do not come."""
@@ -160,6 +169,7 @@ class Reading:
         for batch in (await self._consumer.getmany(timeout_ms=timeout_ms)).values():
             for message in batch:
                 word = dict(message.headers)["word"].decode()
+                self.headers.append(tuple(message.headers))
                 self.seen.append((message.partition, (message.value or b"").decode(), word))
 
     async def settle(self) -> list[tuple[int, str, str]]:

@@ -1,0 +1,46 @@
+"""What the tests of the whole way share: settings for the shared broker, and a demo on it.
+
+All of them use one consumer group. The topics of the contract have fixed names, so a second
+group would answer what the first one has answered.
+"""
+
+import io
+from collections.abc import Callable
+from pathlib import Path
+
+from rich.console import Console
+
+from bot.demo import Demo
+from bot.observe import Outcome
+from bot.settings import EchoSettings, KafkaSettings, ModelSettings, Settings
+from tests.conftest import Kafka
+
+GROUP = "twite-tests"
+
+
+def echo_settings(kafka: Kafka, latency_ms: float = 0.0) -> Settings:
+    """A worker on the shared broker that answers without a model."""
+    return Settings(
+        kafka=KafkaSettings(bootstrap_servers=kafka.bootstrap_servers, group_id=GROUP),
+        model=ModelSettings(engine="echo", echo=EchoSettings(latency_ms=latency_ms)),
+    )
+
+
+def demo_on(
+    settings: Settings,
+    folder: Path,
+    *,
+    feed: Path | None = None,
+    landed: Callable[[Outcome], None] = lambda outcome: None,
+) -> tuple[Demo, io.StringIO]:
+    """A demo without a terminal on a broker that is there, and what it prints."""
+    shown = io.StringIO()
+    demo = Demo(
+        settings,
+        Console(file=shown, width=120),
+        own_broker=False,
+        feed=str(feed) if feed else None,
+        data_dir=folder,
+        landed=landed,
+    )
+    return demo, shown

@@ -1,0 +1,222 @@
+"""The demo through real Kafka: every input its one outcome, also when the worker is killed."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+import uuid
+from collections import Counter
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import psutil
+import pytest
+from confluent_kafka import Consumer, TopicPartition
+
+from bot.events import Person, mention_of, message_to, structured
+from bot.observe import Outcome
+from bot.settings import BotSettings
+from schemas.codes import Outcome as Kind
+from tests.conftest import Kafka
+from tests.kafka.playing import demo_on, echo_settings
+
+pytestmark = pytest.mark.kafka
+
+BOT = BotSettings()
+# Written out here on purpose: the ids must not change with the code.
+NAMESPACE = uuid.UUID("6f0c8a52-3d1e-5b7a-9c44-7477697465b0")
+ROOT = Path(__file__).parents[2]
+
+
+def expected_reply_id(uri: str, revision: str) -> str:
+    """As DESIGN has it: UUIDv5 of the JSON array [bot id, source URI, source revision, part]."""
+    name = json.dumps([BOT.account_id, uri, revision, 1], separators=(",", ":"))
+    return str(uuid.uuid5(NAMESPACE, name))
+
+
+def write_feed(path: Path, mentions: int, messages: int) -> tuple[Counter[str], Counter[str]]:
+    """A feed of both kinds; the ids that its public and its private replies must have."""
+    run = uuid.uuid4().hex[:8]
+    people = [Person(f"acct-{n}", f"person{n}") for n in range(7)]
+    public: Counter[str] = Counter()
+    private: Counter[str] = Counter()
+    lines = []
+    for n in range(mentions):
+        asked = mention_of(BOT, people[n % 7], f"Question {n}?", conversation_id=f"{run}:{n % 9}")
+        public[expected_reply_id(asked.data.post.uri, asked.data.post.revision)] += 1
+        lines.append(structured(asked))
+    for n in range(messages):
+        said = message_to(BOT, people[n % 7], f"Hello {n}!", conversation_id=f"{run}:dm{n % 3}")
+        private[expected_reply_id(said.data.message.uri, said.data.message.revision)] += 1
+        lines.append(structured(said))
+    path.write_text("".join(json.dumps(line) + "\n" for line in lines))
+    return public, private
+
+
+def read_independently(servers: str, topic: str) -> list[dict[str, Any]]:
+    """All committed values of a topic, read with another client library."""
+    consumer = Consumer(
+        {
+            "bootstrap.servers": servers,
+            "group.id": f"checker-{uuid.uuid4()}",
+            "isolation.level": "read_committed",
+            "enable.auto.commit": False,
+            "enable.partition.eof": True,
+        }
+    )
+    try:
+        return _read_to_end(consumer, topic)
+    finally:
+        consumer.close()
+
+
+def _read_to_end(consumer: Consumer, topic: str) -> list[dict[str, Any]]:
+    partitions = consumer.list_topics(topic, timeout=10).topics[topic].partitions
+    consumer.assign([TopicPartition(topic, number, 0) for number in partitions])
+    values, ended, give_up_at = [], 0, time.monotonic() + 60
+    while ended < len(partitions):
+        assert time.monotonic() < give_up_at, f"{topic} was not read to its end"
+        message = consumer.poll(1.0)
+        if message is None:
+            continue
+        if message.error() is not None:
+            ended += 1  # the end of a partition
+        else:
+            values.append(json.loads(message.value()))
+    return values
+
+
+def ids_in(values: Sequence[dict[str, Any]], wanted: Counter[str]) -> Counter[str]:
+    return Counter(value["reply_id"] for value in values if value["reply_id"] in wanted)
+
+
+async def test_the_built_in_feed_shows_every_kind_of_outcome(kafka: Kafka, tmp_path: Path) -> None:
+    landed: list[Outcome] = []
+    demo, shown = demo_on(echo_settings(kafka), tmp_path, landed=landed.append)
+    assert await demo.run() == 0
+    assert demo.report.problems == []
+    assert (demo.report.inputs, demo.report.replied) == (12, 8)
+    assert demo.report.skipped == {"own-post": 1, "loop": 1, "duplicate": 1}
+    assert sum(demo.report.dead_lettered.values()) == 1
+    private = [o for o in landed if o.decision.outcome is Kind.REPLIED and "private" in o.at.topic]
+    assert len(private) == 3  # two messages, and the post for followers
+    assert all(o.replies[0].at.topic == "bot.direct-replies" for o in private)
+    text = shown.getvalue()
+    assert "@alice: @twite What is the capital of France?" in text
+    assert "every input had exactly one outcome" in text
+
+
+async def test_an_independent_client_finds_exactly_the_expected_replies(
+    kafka: Kafka, tmp_path: Path
+) -> None:
+    public, private = write_feed(tmp_path / "feed.jsonl", mentions=30, messages=10)
+    demo, _ = demo_on(echo_settings(kafka), tmp_path, feed=tmp_path / "feed.jsonl")
+    assert await demo.run() == 0
+    replies = read_independently(kafka.bootstrap_servers, "bot.replies")
+    assert ids_in(replies, public) == public
+    assert not ids_in(replies, private)
+    direct = read_independently(kafka.bootstrap_servers, "bot.direct-replies")
+    assert ids_in(direct, private) == private
+
+
+async def test_kill_9_of_the_worker_in_the_middle_of_the_feed(kafka: Kafka, tmp_path: Path) -> None:
+    public, private = write_feed(tmp_path / "feed.jsonl", mentions=60, messages=20)
+    killed: list[int] = []
+
+    def kill_after(outcome: Outcome) -> None:
+        seen.append(outcome)
+        pid = demo.worker.pid if demo.worker else None
+        if len(seen) in (15, 45) and pid is not None:
+            os.kill(pid, signal.SIGKILL)
+            killed.append(pid)
+
+    seen: list[Outcome] = []
+    settings = echo_settings(kafka, latency_ms=60)
+    demo, shown = demo_on(settings, tmp_path, feed=tmp_path / "feed.jsonl", landed=kill_after)
+    assert await demo.run() == 0
+    assert len(set(killed)) == 2
+    assert demo.worker is not None
+    assert demo.worker.restarts >= 2
+    assert "the worker is gone" in shown.getvalue()
+    assert demo.report.replied == 80
+    replies = read_independently(kafka.bootstrap_servers, "bot.replies")
+    assert ids_in(replies, public) == public
+    direct = read_independently(kafka.bootstrap_servers, "bot.direct-replies")
+    assert ids_in(direct, private) == private
+    decisions = [
+        (value["input"]["topic"], value["input"]["partition"], value["input"]["offset"])
+        for topic in ("bot.audit", "bot.audit-private")
+        for value in read_independently(kafka.bootstrap_servers, topic)
+    ]
+    assert max(Counter(decisions).values()) == 1
+
+
+async def test_a_worker_that_cannot_start_says_why(kafka: Kafka, tmp_path: Path) -> None:
+    from bot.errors import Trouble
+    from bot.settings import ModelSettings
+
+    wrong = ModelSettings(engine="transformers", name=str(tmp_path / "no-model-here"))
+    settings = echo_settings(kafka).model_copy(update={"model": wrong})
+    demo, _ = demo_on(settings, tmp_path)
+    with pytest.raises(Trouble, match=r"ended while it started.*no-model-here"):
+        await demo.run()
+
+
+async def test_records_that_no_worker_answers_are_played_too(kafka: Kafka, tmp_path: Path) -> None:
+    feed = tmp_path / "feed.jsonl"
+    account = {
+        "id": str(uuid.uuid4()),
+        "source": "/test",
+        "type": "twite.feed.account.changed.v1",
+        "time": "2026-01-01T00:00:00Z",
+        "data": {"account_id": "acct-1"},
+    }
+    feed.write_text(json.dumps(account) + "\n")
+    demo, _ = demo_on(echo_settings(kafka), tmp_path, feed=feed)
+    assert await demo.run() == 0
+    assert demo.report.inputs == 0
+
+
+def children_of(pid: int) -> list[psutil.Process]:
+    try:
+        return psutil.Process(pid).children(recursive=True)
+    except psutil.NoSuchProcess:
+        return []
+
+
+@pytest.mark.parametrize("how", [signal.SIGINT, signal.SIGTERM, signal.SIGKILL])
+def test_nothing_is_left_behind(kafka: Kafka, tmp_path: Path, how: signal.Signals) -> None:
+    """``twite demo`` with a broker of its own, ended in the middle; ``kafka`` is not used by
+    it, but its jars are then in the cache."""
+    log = tmp_path / "demo.log"
+    command = [sys.executable, "-m", "bot.cli", "demo", "--engine", "echo", "--feed", "-"]
+    environment = {k: v for k, v in os.environ.items() if not k.startswith("TWITE_KAFKA")}
+    with (
+        log.open("wb") as out,
+        subprocess.Popen(
+            command, stdin=subprocess.PIPE, stdout=out, stderr=out, cwd=ROOT, env=environment
+        ) as demo,
+    ):
+        wait_for(lambda: b"Feed: playing" in log.read_bytes(), log)
+        family = children_of(demo.pid)
+        assert any("kafka.Kafka" in process.cmdline() for process in family)
+        assert any("worker" in process.cmdline() for process in family)
+        demo.send_signal(how)
+        demo.wait(60)
+    wait_for(lambda: not [process for process in family if alive(process)], log)
+    assert demo.returncode not in (0, None)
+    assert b"Traceback" not in log.read_bytes()
+
+
+def alive(process: psutil.Process) -> bool:
+    return process.is_running() and process.status() != psutil.STATUS_ZOMBIE
+
+
+def wait_for(condition: Callable[[], bool], log: Path, timeout_s: float = 60) -> None:
+    deadline = time.monotonic() + timeout_s
+    while not condition():
+        assert time.monotonic() < deadline, log.read_text(errors="replace")
+        time.sleep(0.05)
