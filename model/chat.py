@@ -63,6 +63,14 @@ class HfChatTokenizer:
         """All special and added ids, and markers that the template's skeleton brings in."""
         return self._control
 
+    @property
+    def end_of_turn_ids(self) -> frozenset[int]:
+        """The control token that the template puts right behind a turn of the assistant."""
+        turns = (ChatMessage("assistant" if n == 1 else "user", (Part("x"),)) for n in range(3))
+        prompt = self.encode_chat(list(turns))
+        ends = [s.end for s in prompt.segments if s.trust == "untrusted"]
+        return frozenset({prompt.token_ids[ends[1]]} & self._control if len(ends) == 3 else ())
+
     def encode_chat(self, messages: Sequence[ChatMessage]) -> Prompt:
         """The prompt that asks for the next assistant turn.
 

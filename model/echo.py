@@ -221,9 +221,10 @@ class EchoEngine:
         stops = StopStrings(request.sampling.stop)
         shown = stops.push(text) + stops.flush()
         ids = (*shown.encode(), END)
-        if len(ids) > request.sampling.max_tokens:
-            ids = ids[: request.sampling.max_tokens]
-            reason = "length"
+        room = self._context_length - len(request.prompt.token_ids)
+        limit = min(request.sampling.max_tokens, room)
+        if len(ids) > limit:
+            ids, reason = ids[:limit], "length"
         return Generation(self.tokenizer.decode(ids), ids, (0.0,) * len(ids), reason)
 
 

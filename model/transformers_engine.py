@@ -1,0 +1,290 @@
+"""The ``transformers`` engine: a Hugging Face model in this process, many requests at once.
+
+Requests come in from event loops and are checked there; a thread of its own runs the model, one
+step after another (``model.batch``), and hands pieces and results back to the loop that asked.
+Whoever asked always gets an end: a generation, ``EngineUnavailable`` when a step fails or the
+engine stops, or their own cancellation, which frees the row at the next step.
+"""
+
+import asyncio
+import threading
+from collections import deque
+from collections.abc import AsyncIterator, Callable
+from concurrent.futures import Future
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import structlog
+
+from model.chat import HfChatTokenizer
+from model.checks import check_request
+from model.engine import (
+    Capacity,
+    Chunk,
+    EngineDescription,
+    EngineError,
+    EngineUnavailable,
+    Generation,
+    GenerationRequest,
+    RequestRefused,
+)
+from model.libraries import library_versions
+from model.reply import Reply
+from model.threads import configure_environment
+from model.weights import ModelFiles, quiet, resolve
+
+if TYPE_CHECKING:
+    from model.batch import Batch
+    from model.loading import Loaded
+
+log = structlog.get_logger(__name__)
+
+MAX_FAILURES = 3  # steps that fail one after the other before the engine gives up
+
+
+class TransformersEngine:
+    """Answers up to ``slots`` requests at once; ``max_queued`` more wait.
+
+    ``name``: nothing for the default model, a local folder or a Hugging Face name; ``revision``
+    pins the latter. ``device``, ``dtype``, ``context_length`` (tokens): see
+    ``model.loading.load_model``. ``threads``: CPU threads of the model. ``read_tokens``: prompt
+    tokens read in one step, which is what others wait at most for somebody's long prompt.
+    ``progress`` is called, in the engine's thread, with a line per stage of the start.
+    """
+
+    def __init__(
+        self,
+        name: str | None = None,
+        revision: str | None = None,
+        device: str = "auto",
+        dtype: str = "auto",
+        slots: int = 8,
+        context_length: int | None = None,
+        threads: int = 1,
+        cache_dir: Path | None = None,
+        *,
+        max_queued: int = 1024,
+        read_tokens: int = 256,
+        progress: Callable[[str], None] = quiet,
+    ) -> None:
+        self._name, self._revision, self._cache_dir = name, revision, cache_dir
+        self._device, self._dtype, self._context_length = device, dtype, context_length
+        self._slots, self._threads = slots, threads
+        self._max_queued, self._read_tokens = max_queued, read_tokens
+        self._progress = progress
+        self._tokenizer: HfChatTokenizer | None = None
+        self._description: EngineDescription | None = None
+        self._vocabulary = 0
+        # What follows is shared with the engine's thread, under this condition.
+        self._changed = threading.Condition()
+        self._thread: threading.Thread | None = None
+        self._running = False
+        self._stopping = False
+        self._inbox: deque[Reply] = deque()
+        self._in_flight: dict[str, Reply] = {}
+
+    @property
+    def tokenizer(self) -> HfChatTokenizer:
+        """The model's tokenizer; ``EngineUnavailable`` before the first start."""
+        if self._tokenizer is None:
+            raise EngineUnavailable("The engine has not been started yet.")
+        return self._tokenizer
+
+    def describe(self) -> EngineDescription:
+        """Model, weights and versions; ``EngineUnavailable`` before the first start."""
+        if self._description is None:
+            raise EngineUnavailable("The engine has not been started yet.")
+        return self._description
+
+    def capacity(self) -> Capacity:
+        """Slots in all, slots that nobody holds or waits for, prompt tokens not read yet."""
+        with self._changed:
+            free = self._slots - len(self._in_flight) if self._running else 0
+            unread = sum(reply.unread for reply in self._in_flight.values())
+        return Capacity(self._slots, max(0, free), unread)
+
+    async def start(self) -> None:
+        """Load and warm up; raises ``ModelNotFound`` or ``EngineError``."""
+        if self._thread and self._thread.is_alive():
+            return
+        configure_environment()
+        ready: Future[None] = Future()
+        self._stopping = False
+        self._thread = threading.Thread(
+            target=self._run, args=(ready,), name="twite-engine", daemon=True
+        )
+        self._thread.start()
+        try:
+            await asyncio.shield(asyncio.wrap_future(ready))
+        except asyncio.CancelledError:
+            self._ask_to_stop()
+            raise
+
+    async def stop(self) -> None:
+        """End the thread after its step; requests in flight end as ``EngineUnavailable``."""
+        self._ask_to_stop()
+        if self._thread:
+            await asyncio.to_thread(self._thread.join)
+
+    async def generate(self, request: GenerationRequest) -> Generation:
+        """The whole reply; raises ``RequestRefused`` or ``EngineUnavailable``."""
+        reply = self._submit(request, streamed=False)
+        try:
+            while True:
+                chunk = await reply.next_chunk()
+                if chunk.generation:
+                    return chunk.generation
+        finally:
+            self._leave(reply)
+
+    async def stream(self, request: GenerationRequest) -> AsyncIterator[Chunk]:
+        """The reply piece by piece; leaving the loop early cancels the request."""
+        reply = self._submit(request, streamed=True)
+        try:
+            while True:
+                chunk = await reply.next_chunk()
+                yield chunk
+                if chunk.generation:
+                    return
+        finally:
+            self._leave(reply)
+
+    async def cancel(self, request_id: str) -> None:
+        """The request finishes as ``cancelled`` at the next step, with what it has by then."""
+        with self._changed:
+            if reply := self._in_flight.get(request_id):
+                reply.wanted_end = True
+
+    # --- the callers' side --------------------------------------------------------------------
+
+    def _submit(self, request: GenerationRequest, *, streamed: bool) -> Reply:
+        """Check the request and put it where the engine's thread finds it."""
+        with self._changed:
+            if not self._running:
+                raise EngineUnavailable("The engine is not running.")
+            length = self.describe().context_length
+            check_request(request, vocabulary=self._vocabulary, context_length=length)
+            if request.id in self._in_flight:
+                raise RequestRefused("A request with this id is in flight already.")
+            if len(self._in_flight) >= self._slots + self._max_queued:
+                raise EngineUnavailable(f"The queue is full ({self._max_queued} requests wait).")
+            room = length - len(request.prompt.token_ids)
+            decoder = self.tokenizer.stream_decoder()
+            reply = Reply(request, decoder, room=room, streamed=streamed)
+            self._in_flight[request.id] = reply
+            self._inbox.append(reply)
+            self._changed.notify()
+        return reply
+
+    def _leave(self, reply: Reply) -> None:
+        """The caller is gone, with its answer or without: the id may be used again."""
+        with self._changed:
+            reply.wanted_end = True
+            if self._in_flight.get(reply.request.id) is reply:
+                del self._in_flight[reply.request.id]
+
+    def _ask_to_stop(self) -> None:
+        with self._changed:
+            self._stopping = True
+            self._changed.notify()
+
+    # --- the engine's thread --------------------------------------------------------------------
+
+    def _run(self, ready: "Future[None]") -> None:
+        batch: Batch | None = None
+        try:
+            batch = self._prepare()
+            with self._changed:
+                self._running = True
+            ready.set_result(None)
+            self._serve(batch)
+        except EngineError as error:
+            ready.set_exception(error)
+        except BaseException as error:
+            log.error("engine_failed", error=type(error).__name__, detail=str(error))
+            if not ready.done():
+                ready.set_exception(
+                    EngineError(f"The engine cannot start: {type(error).__name__}: {error}")
+                )
+        finally:
+            self._close(batch)
+
+    def _prepare(self) -> "Batch":
+        """Find, load and warm up the model."""
+        files = resolve(self._name, self._revision, self._cache_dir, self._progress)
+        self._progress(f"Loading {files.name}")
+        _use_threads(self._threads)
+        from model.batch import Batch
+        from model.loading import load_model
+        from model.slots import Slots
+
+        loaded = load_model(
+            files, device=self._device, dtype=self._dtype, context_length=self._context_length
+        )
+        slots = Slots(loaded.model, self._slots, loaded.context_length)
+        # The first passes choose kernels and take memory: better now than in a request.
+        slots.read([0] * min(16, loaded.context_length), 0)
+        slots.decode([0] * self._slots, [0] * self._slots)
+        self._tokenizer, self._vocabulary = loaded.tokenizer, loaded.vocabulary
+        self._description = _description(files, loaded)
+        return Batch(
+            slots, limit=self._slots, end_ids=loaded.end_ids, read_tokens=self._read_tokens
+        )
+
+    def _serve(self, batch: "Batch") -> None:
+        """Step as long as there is work, sleep while there is none, until asked to stop."""
+        failures = 0
+        while self._next_work(batch):
+            try:
+                batch.step()
+                failures = 0
+            except Exception as error:
+                failures += 1
+                what = type(error).__name__
+                log.error("engine_step_failed", error=what, detail=str(error), failures=failures)
+                for reply in batch.clear():
+                    reply.fail(EngineUnavailable(f"The engine's step failed: {what}."))
+                if failures >= MAX_FAILURES:
+                    return
+
+    def _next_work(self, batch: "Batch") -> bool:
+        """Wait for work and take newcomers in; False when asked to stop."""
+        with self._changed:
+            while not (self._stopping or self._inbox or batch):
+                self._changed.wait()
+            batch.waiting.extend(self._inbox)
+            self._inbox.clear()
+            return not self._stopping
+
+    def _close(self, batch: "Batch | None") -> None:
+        """Nobody gets in any more, and whoever is in hears of it."""
+        with self._changed:
+            self._running = False
+            left = [*self._inbox, *(batch.clear() if batch else ())]
+            self._inbox.clear()
+        for reply in left:
+            reply.fail(EngineUnavailable("The engine was stopped."))
+
+
+def _use_threads(threads: int) -> None:
+    """CPU threads of the calling thread's torch work; one for independent operations."""
+    import torch
+
+    torch.set_num_threads(threads)
+    try:
+        torch.set_num_interop_threads(1)
+    except RuntimeError:  # torch has worked in this process before; then it stays as it is
+        log.debug("interop_threads_kept", threads=torch.get_num_interop_threads())
+
+
+def _description(files: ModelFiles, loaded: "Loaded") -> EngineDescription:
+    return EngineDescription(
+        name="transformers",
+        model=files.name,
+        revision=files.revision,
+        weights_digest=files.digest,
+        precision=loaded.precision,
+        attention=loaded.attention,
+        context_length=loaded.context_length,
+        versions=library_versions(),
+    )

@@ -1,0 +1,42 @@
+"""Engines by name, and which of them need torch."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+import model
+from model.echo import EchoEngine
+from model.engine import EngineError
+from model.loader import ENGINES, build_engine
+from model.threads import ENVIRONMENT, configure_environment
+from model.transformers_engine import TransformersEngine
+
+
+def test_an_engine_is_built_by_its_name() -> None:
+    assert isinstance(build_engine("echo", latency_ms=2, slots=3), EchoEngine)
+    assert isinstance(build_engine("transformers", slots=2), TransformersEngine)
+    assert ENGINES == ("echo", "transformers")
+
+
+def test_another_name_is_refused_with_the_names_there_are() -> None:
+    with pytest.raises(EngineError, match="echo, transformers"):
+        build_engine("parrot")
+
+
+def test_torch_loads_only_when_a_model_starts() -> None:
+    code = (
+        "import sys, model.threads, model.loader as l; l.build_engine('echo');"
+        "l.build_engine('transformers'); assert 'torch' not in sys.modules"
+    )
+    root = Path(next(iter(model.__path__))).parent
+    done = subprocess.run([sys.executable, "-c", code], cwd=root, check=False)
+    assert done.returncode == 0
+
+
+def test_the_environment_is_set_but_never_overridden(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(os, "environ", {"OMP_WAIT_POLICY": "ACTIVE"})
+    configure_environment()
+    assert os.environ == {**ENVIRONMENT, "OMP_WAIT_POLICY": "ACTIVE"}

@@ -1,0 +1,69 @@
+"""Rows of different length side by side compute what each would compute alone."""
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from model.libraries import quiet_libraries
+from model.slots import Slots
+
+
+@pytest.fixture(params=["sdpa", "eager"])
+def model(request: pytest.FixtureRequest, tiny_folder: Path) -> Any:
+    with quiet_libraries():
+        from transformers import AutoModelForCausalLM
+
+        return AutoModelForCausalLM.from_pretrained(
+            tiny_folder, dtype=torch.float32, attn_implementation=request.param
+        ).eval()
+
+
+def alone(model: Any, ids: list[int]) -> torch.Tensor:
+    """Logits after the last id, by the model itself and without any cache."""
+    with torch.inference_mode():
+        logits: torch.Tensor = model(torch.tensor([ids])).logits[0, -1]
+    return logits
+
+
+def close(one: torch.Tensor, other: torch.Tensor) -> bool:
+    return torch.allclose(one, other, atol=1e-3)
+
+
+def fill(slots: Slots, row: int, ids: list[int]) -> None:
+    slots.read(ids, 0)
+    slots.move(slots.reading_row, row, len(ids))
+
+
+def test_a_prompt_in_pieces_is_the_prompt(model: Any) -> None:
+    ids = list(range(10, 90))
+    slots = Slots(model, 2, 128)
+    slots.read(ids[:33], 0)
+    slots.read(ids[33:34], 33)
+    assert close(slots.read(ids[34:], 34), alone(model, ids))
+
+
+def test_rows_of_different_length_do_not_mix(model: Any) -> None:
+    rows = [list(range(10, 80)), [5, 6, 7], list(range(300, 340))]
+    slots = Slots(model, 3, 128)
+    for row, ids in enumerate(rows):
+        fill(slots, row, ids)
+    for token in (40, 41):
+        logits = slots.decode([token] * 3, [len(ids) for ids in rows])
+        rows = [[*ids, token] for ids in rows]
+        assert all(close(logits[n], alone(model, ids)) for n, ids in enumerate(rows))
+
+
+def test_a_used_row_can_be_taken_over_by_a_shorter_one(model: Any) -> None:
+    slots = Slots(model, 2, 64)
+    fill(slots, 0, list(range(20, 80)))
+    fill(slots, 1, [9, 8, 7])
+    slots.move(1, 0, 3)
+    assert close(slots.decode([30], [3])[0], alone(model, [9, 8, 7, 30]))
+
+
+def test_the_last_position_can_be_written(model: Any) -> None:
+    slots = Slots(model, 1, 40)
+    fill(slots, 0, list(range(20, 59)))
+    assert close(slots.decode([30], [39])[0], alone(model, [*range(20, 59), 30]))
