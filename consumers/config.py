@@ -23,7 +23,10 @@ class WorkerConfig:
     group_instance_id: str | None = None
 
     max_in_flight: int = 16
-    max_waiting: int = 256
+    waiting_per_slot: int = 4
+    max_waiting: int = 20_000
+    max_waiting_bytes: int = 64 * 1024 * 1024
+    weights: Mapping[str, float] = field(default_factory=dict)  # topics' shares, 1 if not named
     max_attempts: int = 5
     deadline_s: float = 120.0
     retry_base_s: float = 0.2

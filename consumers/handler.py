@@ -8,6 +8,7 @@ from collections.abc import Hashable, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
+from consumers.lanes import NO_SHARE, Share
 from schemas.record import Output, Record
 
 
@@ -35,11 +36,16 @@ class StopPartition(Exception):
 
 @dataclass(frozen=True, slots=True)
 class Job:
-    """A record that was opened: its lane, and whatever the handler made of its bytes."""
+    """A record that was opened: its lane, and whatever the handler made of its bytes.
+
+    ``share`` says whose share of the worker it uses up (author, thread); without one it is
+    served in the order of arrival.
+    """
 
     record: Record
     lane: Hashable
     payload: Any
+    share: Share = NO_SHARE
 
 
 class Handler(Protocol):

@@ -22,7 +22,7 @@ from consumers.batches import BatchTooLarge
 from consumers.config import WorkerConfig
 from consumers.group import Group, connect
 from consumers.handler import GiveUp, Handler, Job, RetryLater, StopPartition
-from consumers.lanes import Lanes
+from consumers.lanes import NO_SHARE, Lanes
 from consumers.partition import AssignedPartition
 from consumers.transactions import asked_to_stop, output_size
 from schemas.record import Output, Record
@@ -30,6 +30,7 @@ from schemas.record import Output, Record
 log = structlog.get_logger(__name__)
 
 POLL_TIMEOUT_MS = 200
+POLL_RECORDS = 500
 STOP_TIMEOUT_S = 5.0
 
 Lane = tuple[AssignedPartition, Hashable]
@@ -44,19 +45,31 @@ class Work:
     job: Job | GiveUp
     attempts: int = 0
 
+    @property
+    def size(self) -> int:
+        """Bytes that it holds while it waits."""
+        return len(self.record.value or b"") + 512
+
 
 class Worker(ConsumerRebalanceListener):  # type: ignore[misc]  # aiokafka has no types
     """One member of a consumer group. ``run`` returns after ``stop``, or raises.
 
-    ``handler_factory(topic, partition)`` makes the handler of one assignment.
+    ``handler_factory(topic, partition)`` makes the handler of one assignment. ``slots`` says
+    how many records may be in the handler's hands now, at most ``max_in_flight``: whoever
+    does the work sets the pace, up and down, and 0 stops the reading too.
     """
 
     def __init__(
-        self, config: WorkerConfig, handler_factory: Callable[[str, int], Handler]
+        self,
+        config: WorkerConfig,
+        handler_factory: Callable[[str, int], Handler],
+        slots: Callable[[], int] | None = None,
     ) -> None:
         self._config = config
         self._handler_factory = handler_factory
-        self._lanes: Lanes[Lane, Work] = Lanes()
+        self._wanted_slots = slots or (lambda: config.max_in_flight)
+        self._lanes: Lanes[Lane, Work] = Lanes(_topic, config.weights)
+        self._waiting_bytes = 0
         self._running = 0
         self._partitions: dict[TopicPartition, AssignedPartition] = {}
         self._turn = 0
@@ -94,7 +107,7 @@ class Worker(ConsumerRebalanceListener):  # type: ignore[misc]  # aiokafka has n
         while not self._stopping.is_set():
             self._rejoin(consumer)
             asked = self._with_room(consumer)
-            room = self._config.max_waiting - self._lanes.waiting
+            room = self._room()
             if not asked or room < 1:
                 await self._wait_for_change()
                 continue
@@ -111,6 +124,23 @@ class Worker(ConsumerRebalanceListener):  # type: ignore[misc]  # aiokafka has n
             self._rejoin_wanted = False
             log.info("rejoining the group", group=self._config.group_id)
             consumer.subscribe(list(self._config.topics), listener=self)
+
+    def _slots(self) -> int:
+        return max(0, min(self._config.max_in_flight, self._wanted_slots()))
+
+    def _room(self) -> int:
+        """How many records to take in now: enough to keep the slots busy, not more.
+
+        Where all that waits is the flood of a few authors, reading goes on, within bounds,
+        to find the others behind them.
+        """
+        config, waiting = self._config, self._lanes.waiting
+        wanted = config.waiting_per_slot * self._slots()
+        if waiting >= config.max_waiting or self._waiting_bytes >= config.max_waiting_bytes:
+            return 0
+        if waiting < wanted:
+            return wanted - waiting
+        return min(POLL_RECORDS, config.max_waiting - waiting) if self._lanes.flows < wanted else 0
 
     def _with_room(self, consumer: AIOKafkaConsumer) -> dict[TopicPartition, AssignedPartition]:
         assigned = consumer.assignment()
@@ -178,25 +208,29 @@ class Worker(ConsumerRebalanceListener):  # type: ignore[misc]  # aiokafka has n
 
     def _enqueue(self, partition: AssignedPartition, record: Record) -> None:
         job: Job | GiveUp
+        lane: Hashable = ("given up", record.offset)
+        share = NO_SHARE
         try:
             job = partition.handler.open(record)
-            lane: Hashable = job.lane
+            lane, share = job.lane, job.share
         except GiveUp as error:
-            job, lane = error, ("given up", record.offset)
+            job = error
         except Exception as error:
             log.error("open failed", error=type(error).__name__, **where(record))
             job = GiveUp("handler-error", f"{type(error).__name__} while opening the record")
-            lane = ("given up", record.offset)
-        self._lanes.put((partition, lane), Work(partition, record, job))
+        work = Work(partition, record, job)
+        self._waiting_bytes += work.size
+        self._lanes.put((partition, lane), work, share)
 
     # Handling: one task per record, at most ``max_in_flight`` at a time.
 
     def _dispatch(self) -> None:
-        while self._running < self._config.max_in_flight and not self._stopping.is_set():
+        while self._running < self._slots() and not self._stopping.is_set():
             taken = self._lanes.take()
             if taken is None:
                 return
             lane, work = taken
+            self._waiting_bytes -= work.size
             self._running += 1
             name = f"handle {work.record.topic}/{work.record.partition}/{work.record.offset}"
             task = asyncio.create_task(self._handle(lane, work), name=name)
@@ -278,7 +312,8 @@ class Worker(ConsumerRebalanceListener):  # type: ignore[misc]  # aiokafka has n
         if not work.partition.is_open:
             self._lanes.done(lane)
             return
-        self._lanes.put_back(lane, work)
+        self._lanes.put_back(lane)
+        self._waiting_bytes += work.size
         self._dispatch()
 
     # The group: partitions come and go.
@@ -306,17 +341,25 @@ class Worker(ConsumerRebalanceListener):  # type: ignore[misc]  # aiokafka has n
         closing = {source: self._partitions[source] for source in sources}
         for partition in closing.values():
             partition.shut()
-        self._lanes.drop(lambda lane: lane[0] in closing.values())
+        self._drop(lambda lane: lane[0] in closing.values())
         deadline = asyncio.get_running_loop().time() + self._config.grace_s
         await asyncio.gather(*(partition.close(deadline) for partition in closing.values()))
         for source, partition in closing.items():
             if self._partitions.get(source) is partition:
                 del self._partitions[source]
 
+    def _drop(self, unwanted: Callable[[Lane], bool]) -> None:
+        """Leave what waits there to the next owner."""
+        self._waiting_bytes -= sum(work.size for work in self._lanes.drop(unwanted))
+
     def _let_go(self, source: TopicPartition) -> None:
-        self._lanes.drop(lambda lane: lane[0].source == source)
+        self._drop(lambda lane: lane[0].source == source)
         self._rejoin_wanted = True
         self._changed.set()
+
+
+def _topic(lane: Lane) -> str:
+    return str(lane[0].source.topic)
 
 
 def to_record(message: ConsumerRecord) -> Record:
