@@ -27,6 +27,9 @@ from consumers.transactions import read_committed_offset
 log = structlog.get_logger(__name__)
 
 _STOP_TIMEOUT_S = 5.0
+# A topic that was just created is not known to every broker at once.
+_METADATA_TRIES = 8
+_METADATA_PAUSE_S = 0.25
 _WEEK_MS = 7 * 24 * 3600 * 1000
 
 
@@ -133,10 +136,15 @@ async def check_topics(config: WorkerConfig, admin: AIOKafkaAdminClient) -> None
     Raises ``TopicMissing`` or ``PartitionsDiffer``.
     """
     names = [*config.topics, *config.output_topics]
-    described = await admin.describe_topics(names)
-    counts = {topic["topic"]: len(topic["partitions"]) for topic in described}
-    missing = [name for name in names if not counts.get(name)]
-    if missing:
+    counts: dict[str, int] = {}
+    for _ in range(_METADATA_TRIES):
+        described = await admin.describe_topics(names)
+        counts = {topic["topic"]: len(topic["partitions"]) for topic in described}
+        if all(counts.get(name) for name in names):
+            break
+        await asyncio.sleep(_METADATA_PAUSE_S)
+    else:
+        missing = [name for name in names if not counts.get(name)]
         raise TopicMissing(missing, config.bootstrap_servers)
     if len({counts[name] for name in names}) > 1:
         raise PartitionsDiffer({name: counts[name] for name in names})

@@ -20,7 +20,7 @@ import itertools
 from collections import Counter, deque
 from collections.abc import Callable, Hashable, Mapping
 from dataclasses import dataclass, field
-from typing import Generic, TypeVar
+from typing import Any, Generic, TypeVar
 
 K = TypeVar("K", bound=Hashable)
 T = TypeVar("T")
@@ -76,7 +76,7 @@ class Lanes(Generic[K, T]):
         priority_bound: float = 8.0,
     ) -> None:
         self._class_of = class_of
-        self._weights: dict[Hashable, float] = dict(weights or {})
+        self._weights: Mapping[Any, float] = weights or {}
         self._bound = priority_bound
         self._classes: dict[Hashable, _Class[K]] = {}
         self._queues: dict[K, deque[_Queued[T]]] = {}
