@@ -8,7 +8,7 @@ demo ends its processes. ``run`` returns 0 only if every input had exactly one o
 import tempfile
 import time
 import uuid
-from collections.abc import Callable, Iterable
+from collections.abc import AsyncIterator, Callable
 from contextlib import AsyncExitStack
 from pathlib import Path
 
@@ -111,17 +111,20 @@ class Demo:
         player = Player(self.settings.kafka, self._show, worker.keep_alive)
         return await player.play(self._scenes())
 
-    def _scenes(self) -> Iterable[Scene]:
+    async def _scenes(self) -> AsyncIterator[Scene]:
         if self._feed is not None:
-            return scenes_of(open_feed(self._feed))
-        return scenes(self.settings.bot, f"demo-{uuid.uuid4().hex[:8]}")
+            async for scene in scenes_of(open_feed(self._feed)):
+                yield scene
+            return
+        for scene in scenes(self.settings.bot, f"demo-{uuid.uuid4().hex[:8]}"):
+            yield scene
 
     def _show(self, scene: Scene, outcome: Outcome) -> None:
         self._number += 1
         title = Text.assemble((f"{self._number}. ", "bold"), (plain(scene.title), "dim"))
         words = Text.assemble((plain(f"{scene.who}: "), "bold cyan"), plain(scene.text))
         body = Group(words, outcome_text(outcome))
-        self.console.print(title, Padding(body, (0, 0, 1, 3)), sep="\n")
+        self.console.print(title, Padding(body, (0, 0, 1, 3), expand=False), sep="\n")
         self._landed(outcome)
 
     def _print_summary(self) -> None:

@@ -14,13 +14,13 @@ show. Out come entries with their line numbers, in order; ``bot/play.py`` produc
 import base64
 import binascii
 import json
-import sys
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import AsyncIterator, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from bot.errors import Trouble
+from bot.stdin import stdin_lines
 from schemas.record import Header, Output
 from schemas.types import EVENT_TYPES
 
@@ -44,32 +44,43 @@ class FeedError(Trouble):
         super().__init__(what, where=f"{name}:{line}", todo="Mend that line.")
 
 
-def open_feed(name: str) -> Iterator[Entry]:
-    """The entries of a file, or of standard input for ``-``.
+async def open_feed(name: str) -> AsyncIterator[Entry]:
+    """The entries of a file, or of standard input for ``-``, as they come.
 
     Raises ``FeedError`` at the first line that is wrong, ``Trouble`` for a missing file.
     """
     if name == STDIN:
-        yield from read_feed(sys.stdin.buffer, "standard input")
+        number = 0
+        async for line in stdin_lines():
+            number += 1
+            if entry := read_line(line, number, "standard input"):
+                yield entry
         return
+    for entry in read_file(Path(name)):
+        yield entry
+
+
+def read_file(path: Path) -> Iterator[Entry]:
+    """The entries of a file. Raises ``FeedError``, or ``Trouble`` where it cannot be read."""
     try:
-        with Path(name).open("rb") as lines:
-            yield from read_feed(lines, name)
+        with path.open("rb") as lines:
+            for number, line in enumerate(lines, start=1):
+                if entry := read_line(line, number, str(path)):
+                    yield entry
     except OSError as error:
         what = f"cannot be read: {error.strerror}."
-        raise Trouble(what, where=name, todo="Name a file of JSON lines.") from None
+        raise Trouble(what, where=str(path), todo="Name a file of JSON lines.") from None
 
 
-def read_feed(lines: Iterable[bytes], name: str) -> Iterator[Entry]:
-    """Parse lines one by one; ``name`` is what an error calls the file."""
-    for number, line in enumerate(lines, start=1):
-        text = line.strip()
-        if not text or text.startswith(b"#"):
-            continue
-        try:
-            yield Entry(number, _output(text))
-        except ValueError as error:
-            raise FeedError(name, number, f"{error}.") from None
+def read_line(line: bytes, number: int, name: str) -> Entry | None:
+    """One line; None where it is empty or a comment. Raises ``FeedError``."""
+    text = line.strip()
+    if not text or text.startswith(b"#"):
+        return None
+    try:
+        return Entry(number, _output(text))
+    except ValueError as error:
+        raise FeedError(name, number, f"{error}.") from None
 
 
 def event_output(event: Mapping[str, Any]) -> Output:

@@ -127,7 +127,9 @@ class Outcomes:
         return sorted(self._replies)
 
     def _add_letter(self, record: Record) -> Position | None:
-        headers = {name: value.decode("utf-8", "replace") for name, value in record.headers}
+        headers = {
+            name: (value or b"").decode("utf-8", "replace") for name, value in record.headers
+        }
         try:
             origin = Position.parse(headers.get("twite_origin", ""))
         except ValueError:

@@ -9,7 +9,7 @@ that each input had an outcome, but that none had two.
 import asyncio
 import time
 from collections import Counter
-from collections.abc import Awaitable, Callable, Iterable, Iterator
+from collections.abc import AsyncIterable, AsyncIterator, Awaitable, Callable, Iterator
 from dataclasses import dataclass, field
 
 from aiokafka import AIOKafkaProducer
@@ -78,7 +78,7 @@ class Player:
     _landed: dict[Position, Outcome] = field(default_factory=dict)
     _shown: set[Position] = field(default_factory=set)
 
-    async def play(self, scenes: Iterable[Scene]) -> Report:
+    async def play(self, scenes: AsyncIterable[Scene]) -> Report:
         """Produce all scenes, follow them to their outcomes, and count."""
         started = time.monotonic()
         async with open_reader(self.kafka) as reader, producer(self.kafka) as writer:
@@ -95,9 +95,9 @@ class Player:
         report.problems = list(self._problems(committed))
         return report
 
-    async def _publish(self, writer: AIOKafkaProducer, scenes: Iterable[Scene]) -> None:
+    async def _publish(self, writer: AIOKafkaProducer, scenes: AsyncIterable[Scene]) -> None:
         known: set[str] = set()
-        for scene in scenes:
+        async for scene in scenes:
             if scene.record.topic not in known:
                 await require_topics(self.kafka, [scene.record.topic])
                 known.add(scene.record.topic)
@@ -142,9 +142,9 @@ class Player:
             yield from _reply_problems(origin, outcome, committed)
 
 
-def scenes_of(entries: Iterable[Entry]) -> Iterator[Scene]:
+async def scenes_of(entries: AsyncIterable[Entry]) -> AsyncIterator[Scene]:
     """A feed file as scenes."""
-    for entry in entries:
+    async for entry in entries:
         who, text = _writing(entry.output)
         yield Scene(f"line {entry.line}", who, text, entry.output)
 

@@ -5,10 +5,6 @@ with the seconds it took. A thread grows as people talk in it: the next mention 
 was said before, the bot's replies included.
 """
 
-import asyncio
-import os
-import sys
-import threading
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable
 from dataclasses import dataclass, field
@@ -21,6 +17,7 @@ from bot.events import Person, addressed, bot_person, mention, message_to, post
 from bot.observe import Outcome
 from bot.settings import BotSettings
 from bot.show import outcome_text
+from bot.stdin import stdin_lines
 from schemas.envelope import Event
 from schemas.feed import MAX_ANCESTORS, Post
 
@@ -105,28 +102,8 @@ class Talk:
 
 
 async def typed_lines(console: Console, prompt: str = "you> ") -> AsyncIterator[str]:
-    """Lines of standard input until its end.
-
-    Read by a thread that nobody waits for: a blocked read cannot be cancelled, and Ctrl-C
-    must end the talk at once. It reads the bare descriptor, since a thread that holds the
-    lock of ``sys.stdin`` would break the interpreter's exit.
-    """
-    queue: asyncio.Queue[str | None] = asyncio.Queue()
-    loop = asyncio.get_running_loop()
-    threading.Thread(target=_pump, args=(loop, queue), name="stdin", daemon=True).start()
-    while True:
+    """What a person types, line by line, until the input ends."""
+    console.print(Text(prompt, "bold"), end="")
+    async for line in stdin_lines():
+        yield line.decode("utf-8", "replace")
         console.print(Text(prompt, "bold"), end="")
-        line = await queue.get()
-        if line is None:
-            return
-        yield line
-
-
-def _pump(loop: asyncio.AbstractEventLoop, queue: "asyncio.Queue[str | None]") -> None:
-    rest = b""
-    descriptor = sys.stdin.fileno()
-    while data := os.read(descriptor, 65536):
-        *lines, rest = (rest + data).split(b"\n")
-        for line in lines:
-            loop.call_soon_threadsafe(queue.put_nowait, line.decode("utf-8", "replace"))
-    loop.call_soon_threadsafe(queue.put_nowait, None)

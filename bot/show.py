@@ -27,8 +27,11 @@ def outcome_text(outcome: Outcome) -> RenderableType:
     """The reply, the reason of the skip, or the code of the dead letter, and where it stands."""
     style = STYLES.get(outcome.decision.outcome, "")
     lines: list[RenderableType] = [Text(plain(headline(outcome)), style)]
-    lines += [Padding(Text(plain(reply.data.text)), (0, 0, 0, 4)) for reply in outcome.replies]
-    lines.append(Padding(Text(places(outcome), "dim"), (0, 0, 0, 4)))
+    lines += [
+        Padding(Text(plain(reply.data.text)), (0, 0, 0, 4), expand=False)
+        for reply in outcome.replies
+    ]
+    lines.append(Padding(Text(places(outcome), "dim"), (0, 0, 0, 4), expand=False))
     return Group(*lines)
 
 

@@ -34,7 +34,7 @@ def show(
         typer.echo(json.dumps(_rows(loaded), indent=2, ensure_ascii=False))
         return
     out.print(_table(_rows(loaded), wide=out.width >= WIDE))
-    out.print(f"file: {loaded.file or 'none (--config, TWITE_CONFIG or ./twite.toml)'}")
+    out.print(Text(f"file: {loaded.file or 'none (--config, TWITE_CONFIG or ./twite.toml)'}"))
 
 
 def _table(rows: dict[str, dict[str, Any]], *, wide: bool) -> Table:

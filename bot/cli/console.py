@@ -18,7 +18,7 @@ if TYPE_CHECKING:  # pydantic takes a third of a second: too long for --help
 
 T = TypeVar("T")
 WIDE = 120  # columns of a terminal that has room for explanations
-out = Console(highlight=False, soft_wrap=True)
+out = Console(highlight=False)
 err = Console(stderr=True, highlight=False, soft_wrap=True)
 
 

@@ -4,6 +4,7 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
+from rich.text import Text
 
 from bot.cli.console import out
 
@@ -23,4 +24,4 @@ def export(
     from schemas.publish import export as write
 
     write(directory)
-    out.print(f"written to {directory}")
+    out.print(Text(f"written to {directory}"))

@@ -1,4 +1,4 @@
-"""Outcomes for tests, as the observer would have put them together."""
+"""Outcomes and records for tests, as the observer and a consumer would have made them."""
 
 from datetime import UTC, datetime
 
@@ -6,6 +6,7 @@ from bot.observe import Outcome, Position, Reply
 from schemas.audit import DecisionRecorded, InputRef
 from schemas.codes import Outcome as Kind
 from schemas.feed import Account, Ref, Visibility
+from schemas.record import Output, Record
 from schemas.replies import ReplyCreated
 
 NOW = datetime(2026, 1, 1, tzinfo=UTC)
@@ -51,4 +52,17 @@ def decision(
         code_version="1",
         settings_digest="d",
         recorded_at=NOW,
+    )
+
+
+def as_record(output: Output) -> Record:
+    """As a consumer would read what was produced."""
+    return Record(
+        topic=output.topic,
+        partition=0,
+        offset=0,
+        timestamp_ms=0,
+        key=output.key,
+        value=output.value,
+        headers=output.headers,
     )

@@ -1,6 +1,7 @@
 """The demo's own feed, and what its report counts as wrong."""
 
 from collections import Counter
+from collections.abc import AsyncIterator
 
 import pytest
 
@@ -12,22 +13,9 @@ from bot.settings import BotSettings, KafkaSettings
 from schemas.codec import Undecodable, decode
 from schemas.codes import Outcome as Kind
 from schemas.feed import MentionCreated, MessageCreated
-from schemas.record import Output, Record
-from tests.bot.outcomes import INPUT, decision, replied
+from tests.bot.outcomes import INPUT, as_record, decision, replied
 
 BOT = BotSettings()
-
-
-def as_record(output: Output) -> Record:
-    return Record(
-        topic=output.topic,
-        partition=0,
-        offset=0,
-        timestamp_ms=0,
-        key=output.key,
-        value=output.value,
-        headers=output.headers,
-    )
 
 
 def test_the_feed_has_every_kind_of_input() -> None:
@@ -58,10 +46,14 @@ def test_two_runs_share_no_event() -> None:
     assert first & second <= {None}
 
 
-def test_a_feed_file_is_shown_with_who_says_what() -> None:
+async def test_a_feed_file_is_shown_with_who_says_what() -> None:
     first, *_, garbage, _ = [scene.record for scene in scenes(BOT, "run")]
-    entries = [Entry(3, first), Entry(9, garbage)]
-    shown = list(scenes_of(entries))
+
+    async def entries() -> AsyncIterator[Entry]:
+        yield Entry(3, first)
+        yield Entry(9, garbage)
+
+    shown = [scene async for scene in scenes_of(entries())]
     assert [(scene.title, scene.who) for scene in shown] == [
         ("line 3", "@alice"),
         ("line 9", "(no event)"),

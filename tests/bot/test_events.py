@@ -47,8 +47,8 @@ def test_a_structured_event_says_what_the_record_says() -> None:
     event = message_to(BOT, ALICE, "hi")
     headers = dict(to_output(event).headers)
     line = structured(event)
-    assert headers["ce_id"].decode() == line["id"]
-    assert headers["ce_type"].decode() == line["type"] == "twite.feed.direct-message.created.v1"
+    assert headers["ce_id"] == line["id"].encode()
+    assert headers["ce_type"] == b"twite.feed.direct-message.created.v1"
     assert line["data"]["message"]["participants"] == ["acct-alice", "bot-7"]
 
 

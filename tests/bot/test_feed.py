@@ -1,8 +1,8 @@
 """Feed files: what a line may be, what it becomes, and how a wrong one is told."""
 
 import base64
-import io
 import json
+import os
 from pathlib import Path
 from typing import Any
 
@@ -11,36 +11,26 @@ import pytest
 from bot.ask import to_output
 from bot.errors import Trouble
 from bot.events import Person, mention_of, message_to, structured
-from bot.feed import Entry, FeedError, open_feed, read_feed
+from bot.feed import Entry, FeedError, open_feed, read_file, read_line
 from bot.settings import BotSettings
 from schemas.codec import decode
 from schemas.feed import MentionCreated
-from schemas.record import Output, Record
+from schemas.record import Output
+from tests.bot.outcomes import as_record
 
 BOT = BotSettings()
 ALICE = Person("acct-alice", "alice")
 
 
 def read(*lines: str | bytes) -> list[Entry]:
-    data = b"\n".join(line if isinstance(line, bytes) else line.encode() for line in lines)
-    return list(read_feed(io.BytesIO(data), "feed.jsonl"))
+    data = [line if isinstance(line, bytes) else line.encode() for line in lines]
+    found = [read_line(line, number, "feed.jsonl") for number, line in enumerate(data, start=1)]
+    return [entry for entry in found if entry]
 
 
 def one(entry: dict[str, Any]) -> Output:
     (found,) = read(json.dumps(entry))
     return found.output
-
-
-def as_record(output: Output) -> Record:
-    return Record(
-        topic=output.topic,
-        partition=0,
-        offset=0,
-        timestamp_ms=0,
-        key=output.key,
-        value=output.value,
-        headers=output.headers,
-    )
 
 
 def test_an_event_becomes_the_record_that_the_codec_would_write() -> None:
@@ -147,11 +137,23 @@ def test_a_wrong_line_is_told_with_its_number(line: str | bytes, what: str) -> N
 
 def test_a_file_that_is_not_there_is_trouble(tmp_path: Path) -> None:
     with pytest.raises(Trouble) as caught:
-        list(open_feed(str(tmp_path / "nowhere.jsonl")))
+        list(read_file(tmp_path / "nowhere.jsonl"))
     assert "nowhere.jsonl: cannot be read: No such file" in str(caught.value)
 
 
-def test_a_file_is_read(tmp_path: Path) -> None:
+async def test_a_file_is_read(tmp_path: Path) -> None:
     path = tmp_path / "feed.jsonl"
     path.write_text('{"topic": "t", "value": "v"}\n')
-    assert [entry.output.value for entry in open_feed(str(path))] == [b"v"]
+    assert [entry.output.value async for entry in open_feed(str(path))] == [b"v"]
+
+
+async def test_standard_input_is_read_as_it_comes(monkeypatch: pytest.MonkeyPatch) -> None:
+    reading, writing = os.pipe()
+    with os.fdopen(reading) as stdin, os.fdopen(writing, "wb", buffering=0) as typed:
+        monkeypatch.setattr("sys.stdin", stdin)
+        entries = open_feed("-")
+        typed.write(b'{"topic": "t"}\n\n{"topic"')
+        assert (await anext(entries)).line == 1
+        typed.write(b': "u"}')
+        typed.close()
+        assert [(entry.line, entry.output.topic) async for entry in entries] == [(3, "u")]

@@ -21,7 +21,11 @@ GROUP = "twite-tests"
 def echo_settings(kafka: Kafka, latency_ms: float = 0.0) -> Settings:
     """A worker on the shared broker that answers without a model."""
     return Settings(
-        kafka=KafkaSettings(bootstrap_servers=kafka.bootstrap_servers, group_id=GROUP),
+        kafka=KafkaSettings(
+            bootstrap_servers=kafka.bootstrap_servers,
+            group_id=GROUP,
+            group_instance_id="the-worker",  # back at once after a kill: one worker at a time
+        ),
         model=ModelSettings(engine="echo", echo=EchoSettings(latency_ms=latency_ms)),
     )
 

@@ -132,7 +132,7 @@ def irc(path: Path, bot: BotSettings) -> BotEvents:
 
 def _annotations(path: Path) -> dict[int, int]:
     """Line number to that of the line it answers; lines that start a talk are left out."""
-    answered = {}
+    answered: dict[int, int] = {}
     for line in path.read_text("utf-8").splitlines():
         earlier, later = sorted(int(number) for number in line.split()[:2])
         if earlier != later:

@@ -1,0 +1,229 @@
+"""A worker, wired by hand: settings → engine → handler → ``consumers.Worker``.
+
+Settings come in; the worker runs until SIGTERM, SIGINT or ``stop``. The model is loaded first,
+so that a worker holds partitions only when it can answer. Every part can be replaced by an
+argument, which is what tests do. The lines that it logs are read by ``bot/demo.py``:
+``engine ready``, ``worker ready``, ``worker stopped``.
+"""
+
+import asyncio
+import contextlib
+import itertools
+import os
+import signal
+import time
+from collections.abc import Awaitable, Callable
+from typing import Any, TypeVar
+
+import structlog
+
+from bot.clients import cluster_id, options
+from bot.handler import BotHandler
+from bot.logs import configure_logging
+from bot.prompt import load_prompts
+from bot.settings import ModelSettings, Settings
+from bot.values import BotIdentity, Limits, Setup
+from bot.version import code_version
+from consumers.backoff import full_jitter
+from consumers.config import WorkerConfig
+from consumers.errors import BrokerUnreachable
+from consumers.handler import Handler
+from consumers.worker import Worker
+from model.engine import Engine, Sampling
+from model.loader import build_engine
+from model.threads import configure_environment
+from schemas import names
+from schemas.feed import Account
+
+log = structlog.get_logger(__name__)
+T = TypeVar("T")
+
+INPUT_TOPICS = (names.FEED_MENTIONS, names.FEED_DIRECT_MESSAGES)
+OUTPUT_TOPICS = (
+    names.BOT_REPLIES,
+    names.BOT_DIRECT_REPLIES,
+    names.BOT_AUDIT,
+    names.BOT_AUDIT_PRIVATE,
+    names.BOT_DEAD_LETTERS,
+    names.BOT_DEAD_LETTERS_PRIVATE,
+)
+
+
+def configure_threads(settings: Settings) -> None:
+    """Set the environment of threads; does nothing once torch is loaded, so call it first."""
+    if settings.model.threads is not None:
+        os.environ.setdefault("OMP_NUM_THREADS", str(settings.model.threads))
+    configure_environment()
+
+
+async def run_worker(
+    settings: Settings,
+    *,
+    engine: Engine | None = None,
+    stop: asyncio.Event | None = None,
+) -> None:
+    """Answer until ``stop`` is set or a signal asks to stop.
+
+    Waits for a broker that is away. Raises ``EngineError`` for a model that cannot be loaded
+    and ``ConsumersError`` for topics that are missing.
+    """
+    configure_logging(settings.logging)
+    stopping = stop or asyncio.Event()
+    with _signals(stopping.set):
+        engine = engine or engine_of(settings.model)
+        try:
+            if await _unless(stopping, _start(engine, settings)):
+                await _answer(settings, engine, stopping)
+        finally:
+            await engine.stop()
+            log.info("worker stopped")
+
+
+def engine_of(settings: ModelSettings) -> Engine:
+    """The engine of the settings, not started. Raises ``EngineError``."""
+    if settings.engine == "echo":
+        return build_engine("echo", latency_ms=settings.echo.latency_ms, slots=settings.slots)
+    return build_engine(
+        settings.engine,
+        name=settings.name,
+        revision=settings.revision,
+        device=settings.device,
+        dtype=settings.dtype,
+        slots=settings.slots,
+        threads=settings.threads,
+    )
+
+
+def worker_config(settings: Settings) -> WorkerConfig:
+    """What the runtime needs to know."""
+    kafka, worker = settings.kafka, settings.worker
+    return WorkerConfig(
+        bootstrap_servers=kafka.bootstrap_servers,
+        group_id=kafka.group_id,
+        group_instance_id=kafka.group_instance_id,
+        session_timeout_ms=kafka.session_timeout_ms,
+        topics=INPUT_TOPICS,
+        output_topics=OUTPUT_TOPICS,
+        client=options(kafka),
+        max_in_flight=worker.max_in_flight,
+        max_attempts=worker.max_attempts,
+        deadline_s=worker.deadline_s,
+        grace_s=worker.grace_s,
+    )
+
+
+def setup_of(settings: Settings, cluster: str) -> Setup:
+    """What the steps of the bot need to know, the same for every record."""
+    bot, model = settings.bot, settings.model
+    account = Account(id=bot.account_id, handle=bot.handle, display_name=bot.display_name, bot=True)
+    return Setup(
+        bot=BotIdentity(account=account, cluster_id=cluster),
+        prompts=load_prompts(),
+        code_version=code_version(),
+        settings_digest=settings.digest,
+        limits=Limits(
+            hop_limit=bot.hop_limit,
+            max_graphemes=bot.max_graphemes,
+            max_bytes=bot.max_bytes,
+            prompt_tokens=bot.prompt_tokens,
+            post_tokens=bot.post_tokens,
+        ),
+        sampling=Sampling(
+            max_tokens=model.max_new_tokens,
+            temperature=model.temperature,
+            top_k=model.top_k,
+            top_p=model.top_p,
+            min_p=model.min_p,
+            repetition_penalty=model.repetition_penalty,
+        ),
+    )
+
+
+def handler_factory(setup: Setup, engine: Engine) -> Callable[[str, int], Handler]:
+    """Makes the handler of one assignment of one partition."""
+
+    def make(topic: str, partition: int) -> Handler:
+        return BotHandler(setup, engine)
+
+    return make
+
+
+async def _start(engine: Engine, settings: Settings) -> bool:
+    started = time.monotonic()
+    model = settings.model.name if settings.model.engine != "echo" else "none"
+    log.info("loading the engine", engine=settings.model.engine, model=model)
+    await engine.start()
+    log.info(
+        "engine ready",
+        model=engine.describe().model,
+        seconds=round(time.monotonic() - started, 1),
+    )
+    return True
+
+
+async def _answer(settings: Settings, engine: Engine, stopping: asyncio.Event) -> None:
+    cluster = await _unless(stopping, _cluster(settings))
+    if cluster is None:
+        return
+    worker = Worker(worker_config(settings), handler_factory(setup_of(settings, cluster), engine))
+    tasks = (
+        asyncio.create_task(_stop_when(stopping, worker), name="stop the worker"),
+        asyncio.create_task(_tell_when_ready(worker), name="tell when ready"),
+    )
+    try:
+        await worker.run()
+    finally:
+        for task in tasks:
+            task.cancel()
+
+
+async def _cluster(settings: Settings) -> str:
+    """The cluster's id; a broker that is away is waited for, with a line per attempt."""
+    for attempt in itertools.count(1):
+        try:
+            return await cluster_id(settings.kafka)
+        except BrokerUnreachable as error:
+            log.warning(str(error), attempt=attempt)
+        await asyncio.sleep(full_jitter(attempt, 0.5, 10.0))
+    raise AssertionError("unreachable")
+
+
+async def _stop_when(stopping: asyncio.Event, worker: Worker) -> None:
+    await stopping.wait()
+    log.info("stopping: what is in flight is finished first")
+    worker.stop()
+
+
+async def _tell_when_ready(worker: Worker) -> None:
+    while not worker.open_partitions:  # noqa: ASYNC110 - the worker has no event for it
+        await asyncio.sleep(0.05)
+    log.info("worker ready", partitions=len(worker.open_partitions), code=code_version())
+
+
+async def _unless(stopping: asyncio.Event, work: Awaitable[T]) -> T | None:
+    """The result of ``work``, or None if ``stopping`` was set first (it is then cancelled)."""
+    task = asyncio.ensure_future(work)
+    waiter = asyncio.ensure_future(stopping.wait())
+    try:
+        await asyncio.wait((task, waiter), return_when=asyncio.FIRST_COMPLETED)
+        return task.result() if task.done() else None
+    finally:
+        for pending in (task, waiter):
+            pending.cancel()
+        await asyncio.gather(task, waiter, return_exceptions=True)
+
+
+@contextlib.contextmanager
+def _signals(stop: Callable[[], None]) -> Any:
+    """SIGTERM and SIGINT call ``stop`` while this lasts (in the main thread only)."""
+    loop = asyncio.get_running_loop()
+    caught = []
+    for number in (signal.SIGTERM, signal.SIGINT):
+        with contextlib.suppress(NotImplementedError, RuntimeError, ValueError):
+            loop.add_signal_handler(number, stop)
+            caught.append(number)
+    try:
+        yield
+    finally:
+        for number in caught:
+            loop.remove_signal_handler(number)

@@ -1,0 +1,157 @@
+"""The wiring: settings reach every part, and a worker can be stopped at any moment."""
+
+import asyncio
+import json
+import logging
+import os
+from collections.abc import Iterator
+
+import pytest
+import structlog
+
+from bot.app import (
+    INPUT_TOPICS,
+    OUTPUT_TOPICS,
+    configure_threads,
+    engine_of,
+    handler_factory,
+    run_worker,
+    setup_of,
+    worker_config,
+)
+from bot.logs import configure_logging
+from bot.settings import (
+    BotSettings,
+    EchoSettings,
+    KafkaSettings,
+    LoggingSettings,
+    ModelSettings,
+    Settings,
+    WorkerSettings,
+)
+from model.echo import EchoEngine
+from schemas.topics import TOPICS
+
+NOBODY = KafkaSettings(bootstrap_servers="127.0.0.1:1")
+ECHO = ModelSettings(engine="echo", slots=3, echo=EchoSettings(latency_ms=7))
+
+
+@pytest.fixture(autouse=True)
+def _logging_as_it_was() -> Iterator[None]:
+    root = logging.getLogger()
+    before = (list(root.handlers), root.level)
+    yield
+    root.handlers, root.level = before
+    structlog.reset_defaults()
+
+
+def test_the_echo_engine_is_built_without_a_model() -> None:
+    engine = engine_of(ECHO)
+    assert isinstance(engine, EchoEngine)
+    assert engine.capacity().slots == 3
+
+
+def test_settings_reach_the_runtime() -> None:
+    config = worker_config(
+        Settings(
+            kafka=KafkaSettings(bootstrap_servers="k:1", group_id="g", group_instance_id="w1"),
+            worker=WorkerSettings(max_in_flight=5, grace_s=1, max_attempts=2, deadline_s=3),
+        )
+    )
+    assert config.bootstrap_servers == "k:1"
+    assert (config.group_id, config.group_instance_id) == ("g", "w1")
+    assert (config.max_in_flight, config.grace_s) == (5, 1)
+    assert (config.max_attempts, config.deadline_s) == (2, 3)
+    assert dict(config.client) == {"security_protocol": "PLAINTEXT"}
+    assert set(config.topics) | set(config.output_topics) <= set(TOPICS)
+    assert len(INPUT_TOPICS) + len(OUTPUT_TOPICS) == 8
+
+
+def test_settings_reach_the_bot() -> None:
+    settings = Settings(
+        bot=BotSettings(account_id="b", handle="owl", max_graphemes=9, post_tokens=77),
+        model=ModelSettings(max_new_tokens=11, temperature=0.5, top_k=4),
+    )
+    setup = setup_of(settings, "cluster-1")
+    assert (setup.bot.id, setup.bot.account.handle, setup.bot.account.bot) == ("b", "owl", True)
+    assert setup.bot.cluster_id == "cluster-1"
+    assert (setup.limits.max_graphemes, setup.limits.post_tokens) == (9, 77)
+    assert (setup.sampling.max_tokens, setup.sampling.temperature) == (11, 0.5)
+    assert setup.settings_digest == settings.digest
+
+
+def test_each_assignment_has_a_handler_of_its_own() -> None:
+    make = handler_factory(setup_of(Settings(), "c"), engine_of(ECHO))
+    assert make("feed.mentions", 0) is not make("feed.mentions", 0)
+
+
+def test_threads_are_set_before_torch_and_never_overruled(monkeypatch: pytest.MonkeyPatch) -> None:
+    from model.threads import ENVIRONMENT
+
+    for name in (*ENVIRONMENT, "OMP_NUM_THREADS"):
+        monkeypatch.setenv(name, "")  # restored afterwards
+        monkeypatch.delenv(name)
+    monkeypatch.setenv("OMP_WAIT_POLICY", "ACTIVE")
+    configure_threads(Settings(model=ModelSettings(threads=3)))
+    assert os.environ["OMP_NUM_THREADS"] == "3"
+    assert os.environ["OMP_WAIT_POLICY"] == "ACTIVE"
+    assert os.environ["TOKENIZERS_PARALLELISM"] == "false"
+
+
+async def test_a_worker_waits_for_its_broker_until_it_is_stopped(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    stop = asyncio.Event()
+    settings = Settings(kafka=NOBODY, model=ECHO, logging=LoggingSettings(format="json"))
+    running = asyncio.create_task(run_worker(settings, stop=stop))
+    said = ""
+    async with asyncio.timeout(20):
+        while "No Kafka broker answers at 127.0.0.1:1" not in said:
+            await asyncio.sleep(0.02)
+            said += capsys.readouterr().err
+        assert not running.done()
+        stop.set()
+        await running
+    events = [json.loads(line) for line in (said + capsys.readouterr().err).splitlines()]
+    assert [entry["event"] for entry in events][:2] == ["loading the engine", "engine ready"]
+    assert events[-1]["event"] == "worker stopped"
+    ours = [entry for entry in events if not entry["logger"].startswith("aiokafka")]
+    assert {entry["level"] for entry in ours} == {"info", "warning"}
+
+
+async def test_an_engine_that_cannot_start_is_told_and_stopped() -> None:
+    from model.engine import ModelNotFound
+
+    class Broken(EchoEngine):
+        stopped = False
+
+        async def start(self) -> None:
+            raise ModelNotFound("There is no such model. Set its name.")
+
+        async def stop(self) -> None:
+            self.stopped = True
+
+    engine = Broken()
+    with pytest.raises(ModelNotFound, match="no such model"):
+        await run_worker(Settings(kafka=NOBODY), engine=engine, stop=asyncio.Event())
+    assert engine.stopped
+
+
+def test_logs_are_json_lines_also_those_of_libraries(capsys: pytest.CaptureFixture[str]) -> None:
+    configure_logging(LoggingSettings(format="json", level="info"))
+    structlog.get_logger("bot.test").info("hello", offset=5)
+    structlog.get_logger("bot.test").debug("too quiet")
+    logging.getLogger("aiokafka").warning("lost %s", "it")
+    logging.getLogger("aiokafka").info("chatter")
+    ours, theirs = [json.loads(line) for line in capsys.readouterr().err.splitlines()]
+    assert (ours["event"], ours["offset"], ours["level"]) == ("hello", 5, "info")
+    assert (theirs["event"], theirs["logger"]) == ("lost it", "aiokafka")
+    assert ours["timestamp"].endswith("Z")
+
+
+def test_logs_at_a_terminal_are_pretty(capsys: pytest.CaptureFixture[str]) -> None:
+    configure_logging(LoggingSettings(format="console"))
+    structlog.get_logger("bot.test").warning("hello", offset=5)
+    shown = capsys.readouterr().err
+    assert "hello" in shown
+    assert not shown.startswith("{")

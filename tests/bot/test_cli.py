@@ -1,0 +1,197 @@
+"""The command line without a broker: help, errors, statuses, what is printed."""
+
+import json
+import subprocess
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+import pytest
+from typer.testing import CliRunner
+
+from bot import cli
+from bot.cli import app, console
+from bot.errors import Trouble
+from bot.settings import known_fields
+
+NOBODY = "localhost:1"  # no broker listens there
+
+
+@pytest.fixture(autouse=True)
+def _clean(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.delenv("TWITE_CONFIG", raising=False)
+    for known in known_fields():
+        monkeypatch.delenv(known.variable, raising=False)
+    monkeypatch.setattr(console.out, "_width", 200)
+    monkeypatch.chdir(tmp_path)
+
+
+def run(arguments: Sequence[str], monkeypatch: pytest.MonkeyPatch) -> int:
+    """As the shell would: the exit status of ``twite``."""
+    monkeypatch.setattr(sys, "argv", ["twite", *arguments])
+    with pytest.raises(SystemExit) as ended:
+        cli.main()
+    return int(ended.value.code or 0)
+
+
+@pytest.mark.parametrize(
+    "command",
+    [
+        "worker",
+        "demo",
+        "broker",
+        "mention",
+        "dm",
+        "topics create",
+        "topics describe",
+        "schemas export",
+        "config show",
+        "config check",
+    ],
+)
+def test_every_command_has_help(command: str) -> None:
+    result = CliRunner().invoke(app, [*command.split(), "--help"])
+    assert result.exit_code == 0
+    assert "Usage:" in result.output
+
+
+def test_help_names_every_command_and_what_to_try_first() -> None:
+    output = CliRunner().invoke(app, ["--help"]).output
+    for word in ("demo", "worker", "broker", "mention", "dm", "topics", "schemas", "config"):
+        assert f" {word} " in output
+    assert "twite demo" in output
+
+
+def test_help_loads_nothing_heavy() -> None:
+    code = (
+        "import sys\n"
+        "sys.argv = ['twite', '--help']\n"
+        "from bot.cli import main\n"
+        "try:\n    main()\nexcept SystemExit:\n    pass\n"
+        "heavy = {'torch', 'transformers', 'aiokafka', 'pydantic', 'numpy'} & set(sys.modules)\n"
+        "sys.stderr.write(','.join(sorted(heavy)))\n"
+    )
+    root = Path(__file__).parents[2]
+    ended = subprocess.run([sys.executable, "-c", code], capture_output=True, cwd=root, check=True)
+    assert ended.stderr == b""
+
+
+def test_config_show_tells_value_and_origin(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    (tmp_path / "twite.toml").write_text('[kafka]\ngroup_id = "birds"\nsasl_password = "hunter2"\n')
+    monkeypatch.setenv("TWITE_MODEL__ENGINE", "echo")
+    result = CliRunner().invoke(app, ["config", "show", "--json"])
+    rows = json.loads(result.output)
+    assert rows["kafka.group_id"]["value"] == "birds"
+    assert rows["kafka.group_id"]["origin"] == "twite.toml"
+    assert rows["model.engine"]["origin"] == "TWITE_MODEL__ENGINE"
+    assert rows["bot.handle"]["origin"] == "default"
+    assert rows["kafka.sasl_password"]["value"] == "(set)"
+    assert all(row["meaning"] for row in rows.values())
+
+
+def test_the_table_of_settings_hides_secrets(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("TWITE_KAFKA__SASL_PASSWORD", "hunter2")
+    assert run(["config", "show"], monkeypatch) == 0
+    shown = capsys.readouterr().out
+    assert "kafka.sasl_password" in shown
+    assert "hunter2" not in shown
+
+
+@pytest.mark.parametrize(
+    "command",
+    [
+        ["mention", "hello"],
+        ["dm", "hello"],
+        ["topics", "create"],
+        ["topics", "describe"],
+    ],
+)
+def test_without_a_broker_one_line_says_what_to_do(
+    command: list[str], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("TWITE_KAFKA__BOOTSTRAP_SERVERS", NOBODY)
+    assert run(command, monkeypatch) == 1
+    said = capsys.readouterr().err
+    assert said.count("\n") == 1
+    assert NOBODY in said
+    assert "twite broker" in said
+    assert "TWITE_KAFKA__BOOTSTRAP_SERVERS" in said
+
+
+def test_config_check_shows_red_with_what_to_do(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("TWITE_KAFKA__BOOTSTRAP_SERVERS", NOBODY)
+    monkeypatch.setenv("TWITE_MODEL__NAME", "/nowhere/to/be/found")
+    assert run(["config", "check"], monkeypatch) == 1
+    shown = capsys.readouterr().out
+    assert f"{NOBODY} does not answer" in shown
+    assert "/nowhere/to/be/found is not there" in shown
+
+
+def test_a_model_that_is_not_there_ends_the_worker_with_a_message(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    from model.engine import ModelNotFound
+
+    async def not_found(settings: object) -> None:
+        raise ModelNotFound("There is no model folder 'x' here. Set the model's name to …")
+
+    monkeypatch.setattr("bot.app.run_worker", not_found)
+    assert run(["worker"], monkeypatch) == 1
+    assert capsys.readouterr().err.startswith("error: There is no model folder 'x' here.")
+
+
+def test_settings_problems_are_one_line_each(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "twite.toml").write_text("[kafka]\ngroup_idd = 1\nfoo = 2\n")
+    assert run(["config", "show"], monkeypatch) == 1
+    lines = capsys.readouterr().err.splitlines()
+    assert len(lines) == 2
+    assert "Did you mean kafka.group_id?" in lines[0]
+
+
+def test_unknown_variables_warn_and_do_not_stop(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("TWITE_BOT__HANDEL", "x")
+    monkeypatch.setenv("TWITE_HTTP__PORT", "8000")
+    assert run(["config", "show"], monkeypatch) == 0
+    said = capsys.readouterr().err
+    assert "Did you mean TWITE_BOT__HANDLE?" in said
+    assert "HTTP" not in said
+
+
+def test_a_bug_is_one_line_unless_debug(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def broken(*_: object) -> None:
+        raise ZeroDivisionError("oh")
+
+    monkeypatch.setattr("bot.config.load", broken)
+    assert run(["config", "show"], monkeypatch) == 1
+    assert "unexpected ZeroDivisionError: oh (run `twite --debug" in capsys.readouterr().err
+    monkeypatch.setattr(sys, "argv", ["twite", "--debug", "config", "show"])
+    with pytest.raises(ZeroDivisionError):
+        cli.main()
+
+
+def test_wrong_usage_is_status_2(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert run(["topics", "creat"], monkeypatch) == 2
+    assert run(["mention"], monkeypatch) == 2
+
+
+def test_trouble_reads_as_where_what_and_todo() -> None:
+    trouble = Trouble("broken.", where="here", todo="Mend it.", status=7)
+    assert str(trouble) == "here: broken. Mend it."
+    assert trouble.status == 7
+
+
+def test_schemas_are_exported(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert run(["schemas", "export", str(tmp_path / "contract")], monkeypatch) == 0
+    assert list((tmp_path / "contract").rglob("*.json"))
