@@ -7,8 +7,9 @@ by the limits, whatever the size of the input. Next: ``bot/handler.py`` publishe
 """
 
 from collections.abc import Callable, Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from datetime import datetime
+from typing import TypeVar
 
 from bot.context import ContextPost
 from bot.prompt import Composed
@@ -25,8 +26,11 @@ from schemas.audit import (
     SegmentRecord,
 )
 from schemas.codes import Outcome
+from schemas.fields import Payload
 from schemas.ids import decision_id
 from schemas.record import Record
+
+P = TypeVar("P", bound=Payload)
 
 
 class Stopwatch:
@@ -85,9 +89,9 @@ def decision_record(
         reply_ids=reply_ids,
         context=tuple(post.item() for post in trace.context),
         prompt=_prompt(trace.composed),
-        engine=_engine(trace.engine),
-        sampling=SamplingRecord(**asdict(trace.sampling)) if trace.sampling else None,
-        output=OutputRecord(**asdict(trace.generation)) if trace.generation else None,
+        engine=_copied(EngineRecord, trace.engine),
+        sampling=_copied(SamplingRecord, trace.sampling),
+        output=_copied(OutputRecord, trace.generation),
         rules=trace.rules,
         timings_ms=dict(trace.timings_ms),
         code_version=setup.code_version,
@@ -151,5 +155,8 @@ def _prompt(composed: Composed | None) -> PromptRecord | None:
     )
 
 
-def _engine(engine: EngineDescription | None) -> EngineRecord | None:
-    return EngineRecord.model_validate(asdict(engine)) if engine else None
+def _copied(record: type[P], value: object | None) -> P | None:
+    """The fields of ``value`` that ``record`` has under the same names."""
+    if value is None:
+        return None
+    return record(**{name: getattr(value, name) for name in record.model_fields})

@@ -28,7 +28,7 @@ from bot.values import Asked, Setup, Source, conversation_of, is_open, is_privat
 from consumers.handler import GiveUp, Job, RetryLater
 from model.engine import Engine, EngineError, RequestRefused
 from schemas import codec, headers, names
-from schemas.codes import ErrorCode
+from schemas.codes import ErrorCode, Outcome
 from schemas.dead_letters import dead_letter, dead_letter_topic
 from schemas.envelope import Envelope
 from schemas.faults import Fault
@@ -40,7 +40,7 @@ from schemas.topics import TOPICS
 
 log = structlog.get_logger(__name__)
 
-HEADER_BYTES = 32  # what Kafka adds to a header's name and value, generously
+HEADER_BYTES = 32  # what Kafka adds to a header, generously
 RECORD_BYTES = 256  # what it adds to a record and its batch
 MAX_SOURCE_BYTES = 512
 
@@ -224,8 +224,9 @@ def _check_sizes(outputs: Sequence[Output], record: Record) -> None:
 
 def size_of(output: Output) -> int:
     """At most how many bytes an output takes in Kafka, uncompressed."""
-    parts = sum(len(name.encode()) + len(value) + HEADER_BYTES for name, value in output.headers)
-    return RECORD_BYTES + parts + len(output.key or b"") + len(output.value or b"")
+    headers = sum(len(name.encode()) + len(value or b"") for name, value in output.headers)
+    body = len(output.key or b"") + len(output.value or b"")
+    return RECORD_BYTES + HEADER_BYTES * len(output.headers) + headers + body
 
 
 def _refused(error: RequestRefused, record: Record) -> GiveUp:
@@ -234,14 +235,16 @@ def _refused(error: RequestRefused, record: Record) -> GiveUp:
     return GiveUp(ErrorCode.HANDLER_ERROR.value, detail, private=private)
 
 
-def _log(record: Record, outcome: str, reason: str | None, attempts: int) -> None:
-    log.info(
+def _log(record: Record, outcome: Outcome, reason: str | None, attempts: int) -> None:
+    """Where and what, never the words. Only dead letters are worth anybody's attention."""
+    tell = log.warning if outcome is Outcome.DEAD_LETTERED else log.debug
+    tell(
         "decided",
         topic=record.topic,
         partition=record.partition,
         offset=record.offset,
         digest=hashlib.sha256(record.value or b"").hexdigest()[:12],
-        outcome=str(outcome),
+        outcome=outcome.value,
         reason=None if reason is None else str(reason),
         attempts=attempts,
     )

@@ -131,8 +131,9 @@ def _theirs(post: ContextPost, names: dict[str, str], labelled: bool) -> Iterato
     if post.kind is Kind.QUOTED:
         yield _part("user", "Quoted, ", "trusted", post.ref)
     yield _part("user", names[post.author.id], "untrusted", post.ref)
-    yield _part("user", ": ", "trusted", post.ref)
-    yield _part("user", post.text.replace("\n", INDENT), "untrusted", post.ref)
+    yield _part("user", ":", "trusted", post.ref)
+    # The space goes with the text: tokenizers know " word" as one piece.
+    yield _part("user", " " + post.text.replace("\n", INDENT), "untrusted", post.ref)
 
 
 def _part(role: Role, text: str, trust: Trust, ref: Ref | None = None) -> PromptMessage:

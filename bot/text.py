@@ -62,7 +62,9 @@ _ASCII_TLDS, _OTHER_TLDS = _tlds()
 _ASCII_SET = frozenset(_ASCII_TLDS)
 _OTHER_SET = frozenset(_OTHER_TLDS)
 
-# Each finds one kind of link; the longest of those that begin in one place is its extent.
+# No link is without one of these; most replies hold none and need no closer look.
+_SUSPECT = regex.compile(rf"[.．｡。:]\S|{_AT}|[/\\]{{2}}")
+# Each finds one kind of link; those that overlap are made one.
 _LINKS = (
     # any scheme with "//", known ones without
     regex.compile(r"(?<![a-z0-9+.\-])[a-z0-9+.\-]+:[/\\]{2}\S*", regex.I),
@@ -84,7 +86,7 @@ _ASCII_LABEL = regex.compile(r"xn--[a-z0-9\-]+|[a-z]+(?![a-z0-9])", regex.I)
 _INVISIBLE = regex.compile(r"[\p{Cf}\p{M}]+")
 _ASCII_END = regex.compile(rf"(?<=[{_UNSPACED}])[a-z0-9_.\-]*[a-z0-9_\-]\.[a-z0-9_.\-]*$", regex.I)
 _HANDLE = regex.compile(
-    rf"(?<!{_AT}){_AT}+[\p{{Cf}}\p{{M}}]*[\p{{L}}\p{{N}}_](?:[{_L}]|{_DOT}(?=[\p{{L}}\p{{N}}_])"
+    rf"(?<!{_AT}){_AT}+[\p{{Cf}}\p{{M}}.\-]*[\p{{L}}\p{{N}}_](?:[{_L}]|{_DOT}(?=[\p{{L}}\p{{N}}_])"
     rf"|{_AT}(?=[\p{{L}}\p{{N}}_]))*"
 )
 _TRAILING = regex.compile(r"[\p{P}\p{S}--[/\\\-_=&#%+~@$]]+$", regex.V1)
@@ -167,6 +169,8 @@ def links(text: str) -> list[Span]:
 
     In order of place, without overlaps; those that overlap are made one.
     """
+    if not _SUSPECT.search(text):
+        return []
     found = [Span(*m.span(), m[0]) for pattern in _LINKS for m in pattern.finditer(text)]
     spans = [*map(_trimmed, [*found, *_hosts(text)]), *linkified(text)]
     return merged(spans, text)

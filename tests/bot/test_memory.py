@@ -1,0 +1,65 @@
+"""``bot.memory``: repeats are told from firsts, within bounds."""
+
+from bot.memory import Memory, Recent
+from bot.values import Seen
+from schemas.feed import MessageDeleted, MessageEdited, Ref
+from tests.bot.make import NOW, direct, envelope, mention, message
+
+
+def test_the_same_event_or_revision_names_the_first_decision() -> None:
+    memory = Memory()
+    assert memory.meet(envelope(id="e1"), mention(), "d1") == Seen()
+    assert memory.meet(envelope(id="e1"), mention(), "d2") == Seen("d1", "d1")
+    assert memory.meet(envelope(id="e3"), mention(), "d3") == Seen("d1", "d1")
+    assert memory.meet(envelope(id="e1", source="/other"), direct(), "d4") == Seen()
+
+
+def test_a_new_revision_names_the_earlier_decision() -> None:
+    memory = Memory()
+    memory.meet(envelope(id="e1"), mention(), "d1")
+    assert memory.meet(envelope(id="e2"), mention(revision="r2"), "d2") == Seen(None, "d1")
+    edited = MessageEdited(message=message(revision="r2"), previous_revision="r1")
+    memory.meet(envelope(id="e3"), direct(), "d3")
+    assert memory.meet(envelope(id="e4"), edited, "d4") == Seen(None, "d3")
+
+
+def test_a_deletion_is_an_event_only() -> None:
+    gone = MessageDeleted(
+        ref=Ref(uri="at://m/1"), conversation_id="conv-1", deleted_by="author", deleted_at=NOW
+    )
+    memory = Memory()
+    memory.meet(envelope(id="e1"), direct(), "d1")
+    assert memory.meet(envelope(id="e2"), gone, "d2") == Seen()
+    assert memory.meet(envelope(id="e2"), gone, "d3") == Seen("d2")
+
+
+def test_the_same_record_again_is_no_repeat_of_itself() -> None:
+    memory = Memory()
+    memory.meet(envelope(), mention(), "d1")
+    assert memory.meet(envelope(), mention(), "d1") == Seen()
+
+
+def test_keys_are_not_mixed_up() -> None:
+    recent = Recent(10)
+    recent.first("d1", "ab", "c")
+    assert recent.first("d2", "a", "bc") is None
+    assert recent.first("d3", "ab", "c") == "d1"
+
+
+def test_it_is_bounded_and_the_longest_unasked_goes_first() -> None:
+    recent = Recent(3)
+    for name in "abc":
+        recent.first(f"d-{name}", name)
+    recent.first("again", "a")
+    recent.first("d-d", "d")
+    assert len(recent) == 3
+    assert recent.first("later", "a") == "d-a"
+    assert recent.first("later", "b") is None  # forgotten
+
+
+def test_the_usual_bound_holds_a_hundred_thousand() -> None:
+    recent = Recent(100_000)
+    for i in range(100_001):
+        recent.first(f"d{i}", str(i))
+    assert len(recent) == 100_000
+    assert recent.first("later", "1") == "d1"

@@ -1,0 +1,334 @@
+"""``bot.reply``: what may be said, where, and to whom it may link.
+
+The finders here are those of platforms (linkify-it, and the patterns that Mastodon, Bluesky
+and Twitter publish for their own), not those of the project.
+"""
+
+import re
+from dataclasses import replace
+from typing import Any
+
+import pytest
+from hypothesis import example, given, settings
+from hypothesis import strategies as st
+from linkify_it import LinkifyIt
+from linkify_it.tlds import TLDS
+
+from bot.context import ContextPost, gather, spend
+from bot.reply import (
+    LINK,
+    Allowed,
+    Checked,
+    allow_set,
+    check,
+    lang_of,
+    make,
+    neutralise,
+    seed_of,
+    visibility_for,
+)
+from bot.text import graphemes, size
+from bot.values import BotIdentity, Limits
+from model.engine import FinishReason, Generation
+from schemas.feed import Facet, Post, Visibility
+from tests.bot.make import ALICE, BOB, BOT, NOW, link_facet, mention, mention_facet, post, run_of
+
+NOBODY = Allowed({}, {})
+LIMITS = Limits(max_graphemes=300, max_bytes=3000)
+
+LINKIFY = LinkifyIt(options={"fuzzy_ip": True}).tlds(TLDS)
+_TLD = "|".join(sorted(map(re.escape, map(str.lower, TLDS)), key=len, reverse=True))
+PLATFORMS = [
+    # Mastodon: Account::MENTION_RE
+    re.compile(
+        r"(?<![=/\w])@(([a-z0-9_]+([a-z0-9_.-]+[a-z0-9_]+)?)(?:@[\w.-]+[\w]+)?)", re.IGNORECASE
+    ),
+    # Bluesky: MENTION_REGEX and URL_REGEX of @atproto/api
+    re.compile(r"(?:^|\s|\()@[a-zA-Z0-9.-]+\b"),
+    re.compile(
+        rf"(?:^|\s|\()(?:https?://\S+|[a-z][a-z0-9]*(?:\.[a-z0-9]+)*\.(?:{_TLD})\b)", re.IGNORECASE
+    ),
+    # twitter-text: validMentionOrList (with its fullwidth sign), and ASCII domains in any script
+    re.compile(r"(?:^|[^a-zA-Z0-9_!#$%&*@＠])[@＠][a-zA-Z0-9_]{1,20}"),
+    re.compile(rf"(?<![a-z0-9@＠])[a-z0-9-]+\.(?:{_TLD})(?![a-z0-9])", re.IGNORECASE),
+]
+
+
+def said(text: str, finish: FinishReason = "stop", allowed: Allowed = NOBODY) -> Checked:
+    return check(Generation(text, (), (), finish), allowed, LIMITS, "en")
+
+
+def platform_links(text: str) -> list[str]:
+    found = [match.raw for match in LINKIFY.match(text) or []]
+    return found + [match[0].strip(" (\n") for rule in PLATFORMS for match in rule.finditer(text)]
+
+
+@pytest.mark.parametrize(
+    ("text", "plain"),
+    [
+        ("Ask @bob or ＠carol.", "Ask bob or carol."),
+        ("Ask @a@b.example!", "Ask a!"),
+        ("Ask @name.bsky.social, ok?", "Ask name, ok?"),
+        ("See https://evil.example/x?y.", "See [link]."),
+        ("See evil.com.", "See [link]."),
+        ("Write to joe@evil.com", "Write to [link]"),
+        ("Fake: www.@evil.com", "Fake: [link]"),
+        ("1.2.3.4 and example。com", "[link] and [link]"),
+        ("@@@bob", "bob"),
+        ("これはexample.comです", "これは[link]です"),
+        ("ok\u202e moc.enog", "ok moc.enog"),
+    ],
+)
+def test_links_and_handles_outside_the_allow_set_become_plain_words(text: str, plain: str) -> None:
+    checked = said(text)
+    assert checked.text == plain
+    assert checked.facets == ()
+
+
+WORDS = [
+    "@", "＠", "﹫", "@bob", "@a@b.example", ".", "。", "．", "com", "example", "evil.com", "www.",
+    "http://", "https://", "//", "://", "mailto:", "javascript:", "xn--p1ai", "1.2.3.4", "/", "?q=",
+    " ", "\n", "-", "_", "a", "Z", "9", "é", "e\u0301", "\u200b", "\u200d", "\u00ad", "\u202e",
+    "日本", "みんな", "рф", "(", ")", "[", "]", "<", ">", "!", "#", "…", "👩‍👩‍👧", "[link]", "｜",
+]  # fmt: skip
+hostile = st.lists(st.sampled_from(WORDS), max_size=25).map("".join)
+
+
+@settings(max_examples=400)
+@given(hostile | st.text(max_size=120))
+@example("www.@@evil.com")
+@example("a@b@c.com@d")
+@example("http://[link].com/@x")
+def test_no_platform_finds_a_link_or_a_call(text: str) -> None:
+    checked = said(text)
+    assert platform_links(checked.text) == []
+    assert checked.facets == ()
+
+
+@settings(max_examples=200)
+@given(hostile | st.text(max_size=120))
+def test_what_was_checked_stays_as_it_is(text: str) -> None:
+    once = said(text).text
+    assert said(once).text == once
+
+
+URL = "https://news.example.org/a?b=1"
+
+
+def asking(
+    text: str = "@twite ask @bob about news.example.org/a, not @carol", **fields: Any
+) -> Post:
+    facets = [
+        mention_facet(text, "@bob", BOB.id),
+        link_facet(text, "news.example.org/a", URL),
+    ]
+    return mention(text, facets=facets, **fields).post
+
+
+def test_the_allow_set_is_the_asker_and_what_the_asker_faceted() -> None:
+    allowed = allow_set(asking(), BOT.id)
+    assert allowed.accounts == {"alice": ALICE.id, "bob": BOB.id}  # no facet on @carol, no bot
+    assert set(allowed.urls.values()) == {URL}
+
+
+def test_allowed_handles_and_urls_stay_and_get_facets() -> None:
+    allowed = allow_set(asking(), BOT.id)
+    text = f"é @Alice, ask @bob: {URL} or news.example.org/a?b=1 not @carol @twite evil.com"
+    checked = said(text, allowed=allowed)
+    assert checked.text == (
+        f"é @Alice, ask @bob: {URL} or news.example.org/a?b=1 not carol twite [link]"
+    )
+    raw = checked.text.encode()
+    shown = [(raw[f.byte_start : f.byte_end].decode(), f) for f in checked.facets]
+    assert [word for word, _ in shown] == ["@Alice", "@bob", URL, "news.example.org/a?b=1"]
+    assert [f.account_id for _, f in shown] == [ALICE.id, BOB.id, None, None]
+    assert [f.url for _, f in shown] == [None, None, URL, URL]
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "@bobby @bob.evil @bob@evil.example x@bob /@bob",
+        f"{URL}2 {URL}/x http://news.example.org/a?b=1 news.example.org",
+        "evil.news.example.org/a?b=1",
+        f"x{URL} {URL}@evil.com",
+    ],
+)
+def test_what_only_looks_allowed_is_not(text: str) -> None:
+    checked = said(text, allowed=allow_set(asking(), BOT.id))
+    assert checked.facets == ()
+    assert platform_links(checked.text) == []
+
+
+@settings(max_examples=200)
+@given(st.lists(st.sampled_from([*WORDS, "@alice", URL, "news.example.org/a?b=1"])).map("".join))
+def test_with_an_allow_set_every_link_found_is_in_it(text: str) -> None:
+    checked = said(text, allowed=allow_set(asking(), BOT.id))
+    raw = checked.text.encode()
+    good = {"@alice", "@bob", "＠alice", "＠bob", "﹫alice", "﹫bob", URL, "news.example.org/a?b=1"}
+    shown = {raw[f.byte_start : f.byte_end].decode() for f in checked.facets}
+    assert shown <= good
+    rest = checked.text
+    for facet in sorted(checked.facets, key=lambda f: -f.byte_start):
+        data = rest.encode()
+        rest = (data[: facet.byte_start] + b" " + data[facet.byte_end :]).decode()
+    assert platform_links(rest) == []
+
+
+def test_a_handle_claimed_by_two_accounts_is_nobodys() -> None:
+    text = "@twite hello @dan and @dan"
+    second = text.rindex("@dan")
+    facets = [
+        mention_facet(text, "@dan", "dan-1"),
+        Facet(type="mention", byte_start=second, byte_end=second + 4, account_id="dan-2"),
+    ]
+    accounts = allow_set(mention(text, facets=facets).post, BOT.id).accounts
+    assert accounts == {"alice": ALICE.id}
+    claimed = "@twite hi @alice"
+    impostor = [mention_facet(claimed, "@alice", "somebody-else")]
+    assert allow_set(mention(claimed, facets=impostor).post, BOT.id).accounts == {"alice": ALICE.id}
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        "javascript:alert(1)",
+        "https://exa mple.org/",
+        "ftp://example.org/",
+        "https://example.org/a)",
+        "https://x/" + "y" * 3000,
+        "https://example.org/\u202e",
+        "@bob",
+    ],
+)
+def test_an_odd_url_is_never_allowed(url: str) -> None:
+    text = "@twite look here"
+    allowed = allow_set(mention(text, facets=[link_facet(text, "here", url)]).post, BOT.id)
+    assert allowed.urls == {}
+
+
+def test_a_facet_over_other_words_allows_no_handle() -> None:
+    text = "@twite click here"
+    facets = [mention_facet(text, "click", "acc-eve")]
+    assert allow_set(mention(text, facets=facets).post, BOT.id).accounts == {"alice": ALICE.id}
+
+
+def test_a_federated_asker_may_be_called() -> None:
+    far = ALICE.model_copy(update={"handle": "alice@far.example"})
+    allowed = allow_set(mention(author=far).post, BOT.id)
+    checked = said("Hi @alice@far.example, not @alice or @alice@near.example", allowed=allowed)
+    assert checked.text == "Hi @alice@far.example, not alice or alice"
+    assert [f.account_id for f in checked.facets] == [ALICE.id]
+
+
+def test_an_allowed_handle_that_is_cut_calls_nobody_else() -> None:
+    limits = Limits(max_graphemes=9, max_bytes=100)
+    allowed = Allowed({"alicebob": "acc-1"}, {})
+    checked = check(Generation("Hi you @alicebob", (), (), "stop"), allowed, limits, None)
+    assert "@" not in checked.text
+
+
+@settings(max_examples=200)
+@given(hostile, st.integers(1, 30), st.integers(4, 60))
+def test_cutting_makes_no_link(text: str, count: int, length: int) -> None:
+    limits = Limits(max_graphemes=count, max_bytes=length)
+    checked = check(Generation(text, (), (), "stop"), NOBODY, limits, None)
+    assert platform_links(checked.text) == []
+    assert size(checked.text) <= (count, length)
+    assert len(graphemes(checked.text)) <= count
+
+
+@pytest.mark.parametrize("text", ["", "  \n ", "\x00\u202e", "...", "https://evil.com", "!? @@"])
+def test_nothing_left_is_nothing_said(text: str) -> None:
+    checked = said(text)
+    assert checked.text == ""
+    assert checked.verdicts[-1].name == "empty"
+    assert checked.verdicts[-1].verdict == "skip"
+
+
+def test_every_check_has_its_verdict() -> None:
+    verdicts = said("See evil.com\x00 now. And th", finish="length").verdicts
+    assert [(v.name, v.verdict) for v in verdicts] == [
+        ("characters", "changed"),
+        ("unfinished", "changed"),
+        ("links-and-handles", "changed"),
+        ("length", "pass"),
+        ("settled", "pass"),
+        ("empty", "pass"),
+    ]
+    assert said("See evil.com\x00 now. And th", finish="length").text == f"See {LINK} now."
+
+
+def test_neutralise_is_a_plain_function() -> None:
+    assert neutralise("@bob @alice", Allowed({"alice": "acc-alice"}, {})) == "bob @alice"
+
+
+def contexts(own: str, *others: str) -> tuple[ContextPost, ...]:
+    above = [post(f"at://p/{i}", visibility=v, author=BOB) for i, v in enumerate(others)]
+    return gather(mention(visibility=own, ancestors=run_of(*above)), BOT.id)
+
+
+WIDTH = {"public": 0, "unlisted": 1, "followers": 2, "direct": 3}
+words = st.sampled_from([*WIDTH, "circle"])
+
+
+@given(st.sampled_from(list(WIDTH)), st.lists(words, max_size=5))
+def test_a_reply_is_never_wider_than_what_it_is_built_on(own: str, others: list[str]) -> None:
+    posts = contexts(own, *others)
+    visibility = visibility_for(posts)
+    known = [WIDTH[own], *(WIDTH[word] for word in others if word in WIDTH)]
+    narrowest = max(known)
+    assert WIDTH[visibility] >= narrowest
+    assert visibility is not Visibility.FOLLOWERS
+    if narrowest <= 1:
+        assert WIDTH[visibility] == narrowest
+
+
+def test_what_is_left_out_for_its_length_does_not_narrow() -> None:
+    posts = contexts("public", "public", "direct", "public")
+    assert visibility_for(posts) is Visibility.DIRECT
+    short = spend(posts, len, 80, 5)
+    assert [p.included for p in short] == [True, False, True, True]
+    assert visibility_for(short) is Visibility.PUBLIC
+
+
+def test_the_reply_says_what_it_is() -> None:
+    asked = asking(langs=("de", "x" * 99, "en"), hops=2, visibility="unlisted")
+    event = mention(ancestors=(post("at://p/0", author=BOB),))
+    posts = gather(event.model_copy(update={"post": asked}), BOT.id)
+    checked = said("Hallo @alice", allowed=allow_set(asked, BOT.id))
+    bot = BotIdentity(account=BOT, cluster_id="c")
+    (reply,) = make(asked, posts, checked, bot, "decision-1", NOW)
+    assert reply.in_reply_to == asked.ref
+    assert reply.root == asked.ref
+    assert reply.author == BOT
+    assert reply.labels == ("automated",)
+    assert reply.langs == ("de", "en")
+    assert reply.hops == 3
+    assert (reply.part, reply.parts) == (1, 1)
+    assert reply.visibility is Visibility.UNLISTED
+    assert [ref.uri for ref in reply.built_on] == ["at://p/0", asked.uri]
+    assert reply.conversation_id == "conv-1"
+    assert reply.decision_id == "decision-1"
+    (again,) = make(asked, posts, checked, bot, "decision-2", NOW)
+    assert again.reply_id == reply.reply_id
+    edited = asked.model_copy(update={"revision": "r2"})
+    (other,) = make(edited, posts, checked, bot, "decision-1", NOW)
+    assert other.reply_id != reply.reply_id
+
+
+def test_root_is_the_sources_root() -> None:
+    root = post("at://p/0").ref
+    asked = asking(root=root)
+    checked = replace(said("Yes"), facets=())
+    bot = BotIdentity(account=BOT, cluster_id="c")
+    (reply,) = make(asked, gather(mention(), BOT.id), checked, bot, "d", NOW)
+    assert reply.root == root
+
+
+def test_seed_and_language() -> None:
+    seed = seed_of("9a1ff0de-26bb-5e4c-8d3d-0123456789ab")
+    assert 0 <= seed < 2**53
+    assert seed == seed_of("9a1ff0de-26bb-5e4c-8d3d-0123456789ab")
+    assert lang_of(post(langs=("<script>", "pt-BR"))) == "pt-BR"
+    assert lang_of(post()) is None

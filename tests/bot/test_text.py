@@ -1,0 +1,195 @@
+"""``bot.text``: graphemes, cutting, and the finders of links and handles."""
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from bot.text import (
+    ELLIPSIS,
+    clean,
+    cut,
+    finish,
+    graphemes,
+    handles,
+    links,
+    one_line,
+    plain_handle,
+    safe,
+    sentences,
+    size,
+)
+
+FAMILY = "👨‍👩‍👧‍👦"
+WALES = "\U0001f3f4\U000e0067\U000e0062\U000e0077\U000e006c\U000e0073\U000e007f"
+PIECES = [
+    FAMILY, WALES, "🇩🇪", "👍🏽", "e\u0301", "a\u0308\u0323", "\u200f", "שלום", "مرحبا", "क्षि", "한",
+    "𝒳", "𠀀", "a", "Z", "9", " ", "  ", "\n", ". ", "! ", "? ", "。", "؟ ", "…", ",", "Dr. ", "-",
+]  # fmt: skip
+mixed = st.lists(st.sampled_from(PIECES), max_size=60).map("".join)
+
+
+@pytest.mark.parametrize(
+    ("text", "found"),
+    [
+        ("see example.com.", ["example.com"]),
+        ("http://a.b/c?d=e#f, ok", ["http://a.b/c?d=e#f"]),
+        ("HTTPS://EXAMPLE.COM", ["HTTPS://EXAMPLE.COM"]),
+        ("gopher://x and hxxp://y", ["gopher://x", "hxxp://y"]),
+        ("at://did:plc:abc/app", ["at://did:plc:abc/app"]),
+        ("mailto:a@b and tel:+123", ["mailto:a@b", "tel:+123"]),
+        ("javascript:alert(1)", ["javascript:alert(1"]),
+        ("joe@example.com!", ["joe@example.com"]),
+        ("joe@localhost", ["joe@localhost"]),
+        ("münchen.de und мир.рф", ["münchen.de", "мир.рф"]),
+        ("例え.みんな", ["例え.みんな"]),
+        ("これはexample.comです", ["example.com"]),
+        ("example。com and example．com", ["example。com", "example．com"]),
+        ("exam\u00adple.com b.\u200bcom", ["exam\u00adple.com", "b.\u200bcom"]),
+        ("xn--e1afmkfd.xn--p1ai", ["xn--e1afmkfd.xn--p1ai"]),
+        ("127.0.0.1 and 8.8.8.8:53/x", ["127.0.0.1", "8.8.8.8:53/x"]),
+        ("//example.org/x", ["//example.org/x"]),
+        ("www.nonsense-tld.zzzz", ["www.nonsense-tld.zzzz"]),
+        ("http://[2001:db8::1]/", ["http://[2001:db8::1]/"]),
+        ("main.py is", ["main.py"]),
+        ("(example.com)", ["example.com"]),
+        ("foo.com-bar and foo.com_x", ["foo.com", "foo.com"]),
+    ],
+)
+def test_links_are_found(text: str, found: list[str]) -> None:
+    assert [span.text for span in links(text)] == found
+    assert all(text[span.start : span.end] == span.text for span in links(text))
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "e.g. this, i.e. that. U.S. is 3.14 at 12:30, v1.2 of Node.js.",
+        "Wait...so what? Note: it ends.Then.",
+        "ありがとう。みんな元気。",
+        "a @ b # c",
+        "[link] and [link].",
+        "",
+    ],
+)
+def test_plain_words_are_no_links(text: str) -> None:
+    assert links(text) == []
+
+
+@pytest.mark.parametrize(
+    ("text", "found"),
+    [
+        ("hi @bob.", ["@bob"]),
+        ("＠bob ﹫bob @@bob", ["＠bob", "﹫bob", "@@bob"]),
+        ("@a@b.example, @name.bsky.social.", ["@a@b.example", "@name.bsky.social"]),
+        ("@Ünal @\u200bx", ["@Ünal"]),
+        ("@\u200dx @_y", ["@\u200dx", "@_y"]),
+        ("a @ b, @ c, 100 @", []),
+    ],
+)
+def test_handles_are_found(text: str, found: list[str]) -> None:
+    if "\u200b" in text:  # a zero width space is a format character too
+        found = [*found, "@\u200bx"]
+    assert [span.text for span in handles(text)] == found
+
+
+def test_a_plain_handle_is_neither_handle_nor_link() -> None:
+    for handle in ("@bob", "@a@b.example", "@name.bsky.social", "＠x.com", "@alice.then"):
+        plain = plain_handle(handle)
+        assert plain
+        assert not handles(plain)
+        assert not links(plain)
+
+
+@pytest.mark.timeout(60)  # quadratic finders need minutes here
+@pytest.mark.parametrize("unit", ["a.", "a", "@", "a@", "http:", "1.", "あ.", "\u200b", "a-", "(["])
+def test_finders_end_on_long_nonsense(unit: str) -> None:
+    text = unit * (20_000 // len(unit))
+    found = [*links(text), *handles(text)]
+    assert all(text[span.start : span.end] == span.text for span in found)
+
+
+def test_clean_takes_away_what_hides_and_keeps_what_scripts_need() -> None:
+    dirty = "a\u202eb\u2066c\x00\x9b\ufeff\u00add\ud800\ufffd"
+    assert clean(dirty) == "abcd"
+    kept = f"{FAMILY} {WALES} א\u200fב می\u200cخواهم e\u0301"
+    assert clean(kept) == kept
+    smuggled = "hi" + "".join(chr(0xE0000 + ord(c)) for c in "ignore all")
+    assert clean(smuggled) == "hi"
+
+
+def test_clean_makes_white_space_plain() -> None:
+    assert clean(" a \t b\r\n\r\n\r\n\r\nc\u2028d\u00a0\u3000e ") == "a b\n\nc\nd e"
+    assert safe("a  b\r\nc") == "a  b\nc"
+
+
+@given(st.text(max_size=200))
+def test_clean_is_stable(text: str) -> None:
+    assert clean(clean(text)) == clean(text)
+
+
+@given(st.text(max_size=400) | mixed)
+def test_one_line_is_one_short_line(text: str) -> None:
+    line = one_line(text, 20)
+    assert len(graphemes(line)) <= 20
+    assert len(line) <= 80
+    assert "\n" not in line
+
+
+@given(mixed, st.integers(1, 40), st.integers(4, 120))
+def test_cut_fits_and_splits_no_grapheme(text: str, count: int, length: int) -> None:
+    short = cut(text, count, length)
+    assert size(short)[0] <= count
+    assert size(short)[1] <= length
+    if short != text:
+        body = short.removesuffix(ELLIPSIS)
+        assert text.startswith((body, short))
+        whole = graphemes(text)
+        joined = ["".join(whole[:n]) for n in range(len(whole) + 1)]
+        assert body in joined or body in {one.rstrip() for one in joined} or short in joined
+
+
+@given(st.text(max_size=300), st.integers(1, 50), st.integers(4, 100))
+def test_cut_of_any_text_fits(text: str, count: int, length: int) -> None:
+    text = clean(text)
+    got = size(cut(text, count, length))
+    assert got[0] <= count
+    assert got[1] <= length
+
+
+@pytest.mark.parametrize(
+    ("text", "limit", "short"),
+    [
+        ("One. Two. Three.", 9, "One. Two."),
+        ("One. Two. Three.", 8, "One."),
+        ("He met Dr. Smith. Then he left.", 20, "He met Dr. Smith."),
+        ("一つ。二つ。三つ。", 7, "一つ。二つ。"),
+        ("ماذا؟ نعم بالتأكيد", 8, "ماذا؟"),
+        ("Alpha beta gamma delta", 12, "Alpha beta…"),
+        ("Alpha beta gamma", 11, "Alpha beta…"),
+        ("Donaudampfschiff", 6, "Donau…"),
+        (FAMILY * 5, 3, FAMILY * 2 + ELLIPSIS),
+        ("fits", 4, "fits"),
+    ],
+)
+def test_cut_at_a_sentence_else_a_word_else_a_grapheme(text: str, limit: int, short: str) -> None:
+    assert cut(text, limit, 10_000) == short
+
+
+def test_cut_counts_bytes_at_a_four_byte_character() -> None:
+    text = "𠀀𠀀𠀀𠀀"
+    assert cut(text, 10, 16) == text
+    assert cut(text, 10, 15) == "𠀀𠀀𠀀…"
+    assert cut(text, 10, 14) == "𠀀𠀀…"
+    assert cut(FAMILY, 10, 24) == ""  # one family is 25 bytes and is not cut into people
+
+
+def test_finish_drops_what_broke_off() -> None:
+    assert finish("It is so. And then the") == "It is so."
+    assert finish("And then the") == "And then the…"
+    assert finish("") == ""
+
+
+@settings(max_examples=50)
+@given(mixed, st.sampled_from(["en", "ar", "ja", "xx", "zh-Hant", "", None]))
+def test_sentences_joined_are_the_text(text: str, lang: str | None) -> None:
+    assert "".join(sentences(text, lang)) == text
