@@ -24,8 +24,9 @@ from pydantic import BaseModel
 from bot.audit import dead_letter_record
 from bot.conversation import Decision, answer
 from bot.memory import ENTRIES, Memory
-from bot.values import Asked, Setup, Source, conversation_of, is_open, is_private
+from bot.values import Asked, Setup, Source, conversation_of, is_open, is_private, written
 from consumers.handler import GiveUp, Job, RetryLater
+from consumers.lanes import NO_SHARE, Share
 from model.engine import Engine, EngineError, RequestRefused
 from schemas import codec, headers, names
 from schemas.codes import ErrorCode, Outcome
@@ -43,6 +44,7 @@ log = structlog.get_logger(__name__)
 HEADER_BYTES = 32  # what Kafka adds to a header, generously
 RECORD_BYTES = 256  # what it adds to a record and its batch
 MAX_SOURCE_BYTES = 512
+AUTHORS_PER_THREAD = 4  # a busy thread has the share of so many authors
 
 
 def utc_now() -> datetime:
@@ -77,7 +79,8 @@ class BotHandler:
             private = codec.is_private(record)
             raise GiveUp(fault.code.value, fault.detail, private=private) from None
         seen = self._memory.meet(asked.envelope, asked.data, self._decision_id(record))
-        return Job(record, lane_of(asked.data), replace(asked, seen=seen))
+        payload = replace(asked, seen=seen)
+        return Job(record, lane_of(asked.data), payload, share_of(asked.data))
 
     async def handle(self, job: Job, *, attempt: int) -> Sequence[Output]:
         """The replies and the decision record. Raises ``RetryLater`` or ``GiveUp``."""
@@ -165,6 +168,18 @@ def lane_of(data: Source) -> tuple[str, ...]:
     return ("dm", conversation_of(data))
 
 
+def share_of(data: Source) -> Share:
+    """Whose turn a record uses up: its author's, and for mentions that of the thread, which may
+    have several authors' worth, so that neither one author nor one thread starves the others."""
+    post = written(data)
+    if post is None:
+        return NO_SHARE
+    author = (("author", post.author.id), 1.0)
+    if not isinstance(data, MentionCreated):
+        return Share(flows=(author,))
+    return Share(flows=(author, (("thread", post.conversation_id), 1 / AUTHORS_PER_THREAD)))
+
+
 def source_of(bot_id: str) -> str:
     """``ce_source`` of everything that this bot publishes; at most 512 bytes."""
     whole = f"twite://{quote(bot_id, safe='')}"
@@ -224,7 +239,10 @@ def _check_sizes(outputs: Sequence[Output], record: Record) -> None:
 
 def size_of(output: Output) -> int:
     """At most how many bytes an output takes in Kafka, uncompressed."""
-    headers = sum(len(name.encode()) + len(value or b"") for name, value in output.headers)
+    headers = sum(
+        len(name.encode(errors="surrogateescape")) + len(value or b"")
+        for name, value in output.headers
+    )
     body = len(output.key or b"") + len(output.value or b"")
     return RECORD_BYTES + HEADER_BYTES * len(output.headers) + headers + body
 

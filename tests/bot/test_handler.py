@@ -12,7 +12,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from structlog.testing import capture_logs
 
-from bot.handler import BotHandler, lane_of, size_of, source_of
+from bot.handler import BotHandler, lane_of, share_of, size_of, source_of
 from bot.values import Source
 from consumers.handler import GiveUp, Handler, RetryLater
 from model.echo import EchoEngine
@@ -190,6 +190,12 @@ def test_lanes() -> None:
     assert lane_of(direct(author=BOB)) == lane_of(direct())
 
 
+def test_shares_are_of_authors_and_threads(handler: BotHandler) -> None:
+    share = handler.open(record(mention())).share
+    assert share.flows == ((("author", ALICE.id), 1.0), (("thread", "conv-1"), 0.25))
+    assert share_of(direct()).flows == ((("author", ALICE.id), 1.0),)
+
+
 def test_the_source_is_a_uri_of_bounded_length() -> None:
     assert source_of("bot-1") == "twite://bot-1"
     assert source_of("did:plc:ab/c é") == "twite://did%3Aplc%3Aab%2Fc%20%C3%A9"
@@ -213,6 +219,11 @@ def broken(**changes: Any) -> Record:
         (broken(topic="feed.direct-messages"), "wrong-topic", True),
         (replace(record(direct()), topic="feed.mentions"), "wrong-topic", True),
         (broken(value=b"[" * 10_000), "too-deep", True),
+        (
+            broken(value=b"{", headers=(("\udcff", None), *record(mention()).headers)),
+            "header-encoding",
+            True,
+        ),
     ],
 )
 async def test_a_bad_record_becomes_a_dead_letter_as_it_was(
