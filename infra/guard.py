@@ -119,14 +119,12 @@ class Guard:
     def _owner_gone(self) -> list[int]:
         """A pidfd of the owner, where there is such a thing: a fork of the owner may still
         hold the other end of our stdin when the owner itself is long dead."""
-        if not hasattr(os, "pidfd_open"):
-            return []
-        with contextlib.suppress(OSError):
-            watched = os.pidfd_open(self.owner)
-            if os.getppid() == self.owner:
-                return [watched]
-        self.done = True
-        return []
+        watched = []
+        if hasattr(os, "pidfd_open"):
+            with contextlib.suppress(OSError):  # an old kernel, or a sandbox
+                watched = [os.pidfd_open(self.owner)]
+        self.done = os.getppid() != self.owner
+        return watched
 
     def _tell(self, **news: object) -> None:
         with contextlib.suppress(OSError):  # nobody reads any more: stdin tells us the same
