@@ -6,9 +6,9 @@ SHELL := /bin/bash
 .DEFAULT_GOAL := help
 MAKEFLAGS += --no-print-directory
 
-# A Python that runs and is new enough; `make setup PYTHON=...` names another.
-PYTHON ?= $(shell for p in python3.13 python3.12 python3.11 python3 python; do \
-	$$p -c 'import sys; sys.exit(sys.version_info < (3, 11))' >/dev/null 2>&1 && echo $$p && break; done)
+# `make setup PYTHON=...` names the Python of a new .venv; else the newest of these is taken.
+PYTHON ?=
+PYTHONS := $(if $(PYTHON),$(PYTHON),.venv/bin/python python3.13 python3.12 python3.11 python3 python)
 BIN := .venv/bin
 ROOMS := bot consumers infra model schemas tests
 
@@ -18,8 +18,10 @@ help: ## list the commands
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{ printf "  make %-9s %s\n", $$1, $$2 }'
 
 setup: ## make .venv with everything in it, from the hash-locked requirements
-	@test -n "$(PYTHON)" || { echo "setup: no Python 3.11 or newer found. Install one (Debian or Ubuntu: apt-get install python3 python3-venv), or name it: make setup PYTHON=/path/to/python3.11" >&2; exit 1; }
-	@$(PYTHON) infra/setup.py
+	@for python in $(PYTHONS); do \
+		if $$python -c 'import sys; sys.exit(sys.version_info < (3, 11))' >/dev/null 2>&1; then exec $$python infra/setup.py; fi; \
+	done; \
+	echo "setup: none of these is a Python 3.11 or newer: $(PYTHONS). Install one (Debian or Ubuntu: apt-get install python3 python3-venv), or name it: make setup PYTHON=/path/to/python3.11" >&2; exit 1
 
 demo: setup ## watch mentions and messages go through Kafka and be answered by a real model
 	@$(BIN)/twite demo
