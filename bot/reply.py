@@ -42,7 +42,8 @@ CHANGED = "changed"
 PASS = "pass"  # noqa: S105 - a verdict
 SKIP = "skip"
 MAX_ROUNDS = 10  # of neutralising and cutting, until nothing changes any more
-MAX_URL = 2048
+MAX_URL = 2048  # longest URL, and longest handle, that is looked at
+MAX_FACETS = 100  # of an asker that are looked at
 MAX_LANGS = 3
 
 _AT = regex.compile(r"^[@＠﹫]")
@@ -76,19 +77,15 @@ class Checked:
 def allow_set(post: Post | Message, bot_id: str) -> Allowed:
     """The allow-set of a reply to ``post``. The bot itself is not in it: it calls nobody there.
 
-    A handle that two accounts claim is out, unless the asker is one of them.
+    A handle that two accounts claim is out, unless the asker is one of them. Of more than
+    ``MAX_FACETS`` facets only the first count.
     """
-    data = post.text.encode()
-    claims: dict[str, set[str]] = {}
-    for facet in post.facets:
-        shown = data[facet.byte_start : facet.byte_end].decode()
-        if facet.account_id is not None and _is_handle(shown):
-            claims.setdefault(handle_name(shown), set()).add(facet.account_id)
-    accounts = {name: ids.pop() for name, ids in claims.items() if len(ids) == 1}
+    facets = post.facets[:MAX_FACETS]
+    accounts = _claimed(post.text.encode(), facets)
     asker = handle_name(post.author.handle)
     if _is_handle(f"@{asker}"):
         accounts[asker] = post.author.id
-    urls = (f.url for f in post.facets if f.type == FacetType.LINK and f.url is not None)
+    urls = (f.url for f in facets if f.type == FacetType.LINK and f.url is not None)
     return Allowed(
         {name: owner for name, owner in accounts.items() if owner != bot_id},
         {form: url for url in urls for form in _forms(url)},
@@ -176,6 +173,19 @@ def make(
         created_at=now,
     )
     return (reply,)
+
+
+def _claimed(text: bytes, facets: Iterable[Facet]) -> dict[str, str]:
+    """Handle to account id, as mention facets over ``text`` have it; only where they agree."""
+    claims: dict[str, set[str]] = {}
+    for facet in facets:
+        length = facet.byte_end - facet.byte_start
+        if facet.type != FacetType.MENTION or facet.account_id is None or length > MAX_URL:
+            continue
+        shown = text[facet.byte_start : facet.byte_end].decode()
+        if _is_handle(shown):
+            claims.setdefault(handle_name(shown), set()).add(facet.account_id)
+    return {name: ids.pop() for name, ids in claims.items() if len(ids) == 1}
 
 
 def _steps(

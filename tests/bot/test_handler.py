@@ -249,7 +249,7 @@ async def test_a_bad_record_becomes_a_dead_letter_as_it_was(
     assert decision.input.id == (None if code.startswith("header") else "event-1")
 
 
-@settings(max_examples=150, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=60, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(
     topic=st.sampled_from([names.FEED_MENTIONS, names.FEED_DIRECT_MESSAGES]),
     key=st.none() | st.binary(max_size=8),
