@@ -31,7 +31,6 @@ from consumers.handler import Handler
 from consumers.worker import Worker
 from model.engine import Engine, Sampling
 from model.loader import build_engine
-from model.threads import configure_environment
 from schemas import names
 from schemas.feed import Account
 
@@ -47,13 +46,6 @@ OUTPUT_TOPICS = (
     names.BOT_DEAD_LETTERS,
     names.BOT_DEAD_LETTERS_PRIVATE,
 )
-
-
-def configure_threads(settings: Settings) -> None:
-    """Set the environment of threads; does nothing once torch is loaded, so call it first."""
-    if settings.model.threads is not None:
-        os.environ.setdefault("OMP_NUM_THREADS", str(settings.model.threads))
-    configure_environment()
 
 
 async def run_worker(
@@ -90,8 +82,16 @@ def engine_of(settings: ModelSettings) -> Engine:
         device=settings.device,
         dtype=settings.dtype,
         slots=settings.slots,
-        threads=settings.threads,
+        threads=settings.threads or max(1, _cores() - 1),
+        progress=lambda line: log.info("model progress", message=line),
     )
+
+
+def _cores() -> int:
+    """Cores that this process may use; a container often gives it fewer than there are."""
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
 
 
 def worker_config(settings: Settings) -> WorkerConfig:

@@ -122,8 +122,9 @@ class Demo:
     def _show(self, scene: Scene, outcome: Outcome) -> None:
         self._number += 1
         title = Text.assemble((f"{self._number}. ", "bold"), (plain(scene.title), "dim"))
+        above = [Text(plain(f"{who}: {text}"), "dim") for who, text in scene.above]
         words = Text.assemble((plain(f"{scene.who}: "), "bold cyan"), plain(scene.text))
-        body = Group(words, outcome_text(outcome))
+        body = Group(*above, words, outcome_text(outcome))
         self.console.print(title, Padding(body, (0, 0, 1, 3), expand=False), sep="\n")
         self._landed(outcome)
 

@@ -10,7 +10,7 @@ from collections.abc import Iterator
 
 from bot.ask import to_output
 from bot.events import Person, addressed, bot_person, mention, mention_of, message_to, post
-from bot.play import Scene
+from bot.play import Scene, scene_of
 from bot.settings import BotSettings
 from schemas import names
 from schemas.feed import MentionReason, Post
@@ -19,7 +19,7 @@ from schemas.record import Output
 ALICE = Person("acct-alice", "alice", "Alice")
 BRUNO = Person("acct-bruno", "bruno", "Bruno")
 CHIDI = Person("acct-chidi", "chidi", "Chidi")
-WEATHER = Person("acct-weather-bot", "weather", "Weather Bot", bot=True)
+QUIZ = Person("acct-quiz-bot", "quizbot", "Quiz Bot", bot=True)
 
 
 def scenes(bot: BotSettings, run: str) -> Iterator[Scene]:
@@ -35,24 +35,26 @@ def scenes(bot: BotSettings, run: str) -> Iterator[Scene]:
 
 def _thread_with_a_quote(bot: BotSettings, run: str) -> Iterator[Scene]:
     thread = f"{run}:paris"
-    quoted = post(CHIDI, "The Eiffel Tower was finished in 1889.", conversation_id=f"{run}:towers")
+    quoted = post(
+        CHIDI, "The Eiffel Tower in Paris was finished in 1889.", conversation_id=f"{run}:towers"
+    )
     first = post(ALICE, "We are going to France in June!", conversation_id=thread)
     second = post(BRUNO, "Lovely. See this:", conversation_id=thread, above=first, quoted=quoted)
-    text, facets = addressed(bot, "What is the capital of France?")
+    text, facets = addressed(bot, "When was the Eiffel Tower finished?")
     asking = post(ALICE, text, conversation_id=thread, facets=facets, above=second, quoted=quoted)
     event = mention(
         bot, asking, ancestors=(first, second), quoted=quoted, event_id=f"{run}:paris-1"
     )
-    yield Scene("a question below a thread, with a quoted post", "@alice", text, to_output(event))
-    yield Scene("the same event, delivered twice", "@alice", text, to_output(event))
+    yield scene_of("a question below a thread, with a quoted post", to_output(event))
+    yield scene_of("the same event, delivered twice", to_output(event))
 
 
 def _two_strangers(bot: BotSettings, run: str) -> Iterator[Scene]:
     thread = f"{run}:quiz"
-    root = post(CHIDI, "Pub quiz tonight. Ask me anything!", conversation_id=thread)
+    root = post(CHIDI, "Quiz: capitals of the world.", conversation_id=thread)
     for person, question in (
-        (ALICE, "How many days are in a week?"),
-        (BRUNO, "What color is the sky on a clear day?"),
+        (ALICE, "What is the capital of Italy?"),
+        (BRUNO, "What is the largest ocean?"),
     ):
         yield _mention("two strangers in one thread", bot, person, question, thread, (root,))
 
@@ -60,34 +62,34 @@ def _two_strangers(bot: BotSettings, run: str) -> Iterator[Scene]:
 def _private_talk(bot: BotSettings, run: str) -> Iterator[Scene]:
     for text in ("Hello! Who are you?", "Can you tell me a fun fact about cats?"):
         event = message_to(bot, ALICE, text, conversation_id=f"{run}:talk-alice")
-        yield Scene("a private talk", "@alice (private)", text, to_output(event))
+        yield scene_of("a private talk", to_output(event))
 
 
 def _bots(bot: BotSettings, run: str) -> Iterator[Scene]:
-    thread = f"{run}:weather"
+    thread = f"{run}:bots"
     own = post(bot_person(bot), "Good morning, feed!", conversation_id=thread)
     event = mention(bot, own)
-    yield Scene("a post by the bot itself", f"@{bot.handle}", own.text, to_output(event))
+    yield scene_of("a post by the bot itself", to_output(event))
     for title, hops in (
         ("another bot, within the hop limit", bot.hop_limit),
         ("another bot, beyond the hop limit", bot.hop_limit + 1),
     ):
-        text, facets = addressed(bot, "It will rain. What should people carry?")
-        asking = post(WEATHER, text, conversation_id=thread, facets=facets, hops=hops)
-        yield Scene(title, "@weather (bot)", text, to_output(mention(bot, asking)))
+        text, facets = addressed(bot, "What is the capital of Spain?")
+        asking = post(QUIZ, text, conversation_id=thread, facets=facets, hops=hops)
+        yield scene_of(title, to_output(mention(bot, asking)))
 
 
 def _followers_only(bot: BotSettings, run: str) -> Scene:
-    text, facets = addressed(bot, "Name a good breakfast.")
+    text, facets = addressed(bot, "What is the opposite of hot?")
     asking = post(
         BRUNO,
         text,
-        conversation_id=f"{run}:breakfast",
+        conversation_id=f"{run}:opposites",
         facets=facets,
         visibility="followers",
     )
     title = "a post for followers: the answer is for the asker only"
-    return Scene(title, "@bruno", text, to_output(mention(bot, asking)))
+    return scene_of(title, to_output(mention(bot, asking)))
 
 
 def _garbage(run: str) -> Scene:
@@ -97,7 +99,7 @@ def _garbage(run: str) -> Scene:
         value=b'\xff\xfe{"post": not JSON',
         headers=(("ce_type", b"nonsense"),),
     )
-    return Scene("a record that is no event", "(somebody's bug)", "bytes that mean nothing", record)
+    return scene_of("a record that is no event", record)
 
 
 def _after_the_garbage(bot: BotSettings, run: str) -> Scene:
@@ -106,11 +108,11 @@ def _after_the_garbage(bot: BotSettings, run: str) -> Scene:
     text = "What is two plus two?"
     asking = post(CHIDI, text, conversation_id=f"{run}:quiz", above=root)
     event = mention(bot, asking, ancestors=(root,), reason=MentionReason.REPLY)
-    return Scene(title, "@chidi", text, to_output(event))
+    return scene_of(title, to_output(event))
 
 
 def _mention(
     title: str, bot: BotSettings, person: Person, text: str, thread: str, above: tuple[Post, ...]
 ) -> Scene:
     event = mention_of(bot, person, text, conversation_id=thread, thread=above)
-    return Scene(title, f"@{person.handle}", event.data.post.text, to_output(event))
+    return scene_of(title, to_output(event))

@@ -15,13 +15,13 @@ from dataclasses import dataclass, field
 from typing import Self
 
 from aiokafka import AIOKafkaConsumer, TopicPartition
-from schemas.codec import Undecodable, decode
 
 from bot.clients import consumer, require_topics
 from bot.settings import KafkaSettings
-from consumers.worker import to_record
+from consumers.records import to_record
 from schemas import names
 from schemas.audit import DecisionRecorded
+from schemas.codec import Undecodable, decode
 from schemas.codes import Outcome as Kind
 from schemas.record import Record
 from schemas.replies import ReplyCreated

@@ -7,10 +7,12 @@ that each input had an outcome, but that none had two.
 """
 
 import asyncio
+import json
 import time
 from collections import Counter
-from collections.abc import AsyncIterable, AsyncIterator, Awaitable, Callable, Iterator
+from collections.abc import AsyncIterable, AsyncIterator, Awaitable, Callable, Iterator, Mapping
 from dataclasses import dataclass, field
+from typing import Any
 
 from aiokafka import AIOKafkaProducer
 from aiokafka.errors import KafkaError
@@ -25,17 +27,22 @@ from schemas.codes import Outcome as Kind
 from schemas.names import FEED_DIRECT_MESSAGES, FEED_MENTIONS
 from schemas.record import Output
 
+SHOWN_ABOVE = 3  # posts of a thread that are shown above the one that asks
 ANSWERED_TOPICS = frozenset({FEED_MENTIONS, FEED_DIRECT_MESSAGES})
 
 
 @dataclass(frozen=True, slots=True)
 class Scene:
-    """One record to play: what is going on, who writes what, and the record itself."""
+    """One record to play, and how to show it: what is going on, and who writes what.
+
+    ``above`` holds the last posts that the event carries beside it, each as who and what.
+    """
 
     title: str
+    record: Output
     who: str
     text: str
-    record: Output
+    above: tuple[tuple[str, str], ...] = ()
 
 
 @dataclass(slots=True)
@@ -145,8 +152,26 @@ class Player:
 async def scenes_of(entries: AsyncIterable[Entry]) -> AsyncIterator[Scene]:
     """A feed file as scenes."""
     async for entry in entries:
-        who, text = _writing(entry.output)
-        yield Scene(f"line {entry.line}", who, text, entry.output)
+        yield scene_of(f"line {entry.line}", entry.output)
+
+
+def scene_of(title: str, record: Output) -> Scene:
+    """A record as a scene, told from its bytes as far as any bytes can tell."""
+    try:
+        data = json.loads(record.value or b"")
+        who, text = _writing(data.get("post") or data["message"])
+        above = [_writing(post) for post in data.get("ancestors", [])[-SHOWN_ABOVE:]]
+        if quoted := data.get("quoted") or (data.get("message") or {}).get("quoted"):
+            above.append(_writing(quoted, " (quoted)"))
+        return Scene(title, record, who, text, tuple(above))
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
+        return Scene(title, record, "(no event)", f"{len(record.value or b'')} bytes")
+
+
+def _writing(post: Mapping[str, Any], note: str = "") -> tuple[str, str]:
+    author = post["author"]
+    kind = " (bot)" if author.get("bot") else " (private)" if "participants" in post else ""
+    return f"@{author['handle']}{kind}{note}", str(post["text"])
 
 
 async def _publish(writer: AIOKafkaProducer, scene: Scene) -> Position:
@@ -167,15 +192,3 @@ def _reply_problems(origin: Position, outcome: Outcome, committed: Outcomes) -> 
     for reply in replies:
         if committed.replies[reply] != 1:
             yield f"{origin} has its reply {reply} {committed.replies[reply]} times"
-
-
-def _writing(record: Output) -> tuple[str, str]:
-    """Who writes what, as far as a record of any kind can tell."""
-    import json
-
-    try:
-        data = json.loads(record.value or b"")
-        inner = data.get("post") or data.get("message")
-        return f"@{inner['author']['handle']}", str(inner["text"])
-    except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
-        return "(no event)", f"{len(record.value or b'')} bytes"

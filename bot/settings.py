@@ -143,7 +143,7 @@ class ModelSettings(Group):
     slots: int = Field(default=8, ge=1, le=4096)
     """Most replies that the engine makes at once."""
     threads: int | None = Field(default=None, ge=1, le=4096)
-    """Processor threads of the engine; unset: all cores."""
+    """Processor threads of the model; unset: one less than there are cores, at least 1."""
     max_new_tokens: int = Field(default=96, ge=1, le=100_000)
     """Longest reply, in the model's tokens."""
     temperature: float = Field(default=0.0, ge=0, le=10)

@@ -37,11 +37,12 @@ def worker(
 
     Example: `TWITE_KAFKA__BOOTSTRAP_SERVERS=kafka:9092 twite worker`
     """
-    from bot.app import configure_threads, run_worker
+    from model.threads import configure_environment
 
-    loaded = settings_of(context, _engine(engine))
-    configure_threads(loaded.settings)
-    asyncio.run(run_worker(loaded.settings))
+    configure_environment()  # before anything can load torch
+    from bot.app import run_worker
+
+    asyncio.run(run_worker(settings_of(context, _engine(engine)).settings))
 
 
 def demo(

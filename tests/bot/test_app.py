@@ -3,7 +3,6 @@
 import asyncio
 import json
 import logging
-import os
 from collections.abc import Iterator
 
 import pytest
@@ -12,7 +11,6 @@ import structlog
 from bot.app import (
     INPUT_TOPICS,
     OUTPUT_TOPICS,
-    configure_threads,
     engine_of,
     handler_factory,
     run_worker,
@@ -83,19 +81,6 @@ def test_settings_reach_the_bot() -> None:
 def test_each_assignment_has_a_handler_of_its_own() -> None:
     make = handler_factory(setup_of(Settings(), "c"), engine_of(ECHO))
     assert make("feed.mentions", 0) is not make("feed.mentions", 0)
-
-
-def test_threads_are_set_before_torch_and_never_overruled(monkeypatch: pytest.MonkeyPatch) -> None:
-    from model.threads import ENVIRONMENT
-
-    for name in (*ENVIRONMENT, "OMP_NUM_THREADS"):
-        monkeypatch.setenv(name, "")  # restored afterwards
-        monkeypatch.delenv(name)
-    monkeypatch.setenv("OMP_WAIT_POLICY", "ACTIVE")
-    configure_threads(Settings(model=ModelSettings(threads=3)))
-    assert os.environ["OMP_NUM_THREADS"] == "3"
-    assert os.environ["OMP_WAIT_POLICY"] == "ACTIVE"
-    assert os.environ["TOKENIZERS_PARALLELISM"] == "false"
 
 
 async def test_a_worker_waits_for_its_broker_until_it_is_stopped(

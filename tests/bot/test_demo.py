@@ -58,7 +58,9 @@ async def test_a_feed_file_is_shown_with_who_says_what() -> None:
         ("line 3", "@alice"),
         ("line 9", "(no event)"),
     ]
-    assert shown[0].text == f"@{BOT.handle} What is the capital of France?"
+    assert shown[0].text == f"@{BOT.handle} When was the Eiffel Tower finished?"
+    assert [who for who, _ in shown[0].above] == ["@alice", "@bruno", "@chidi (quoted)"]
+    assert shown[1].text == f"{len(garbage.value or b'')} bytes"
 
 
 def player(*outcomes: Outcome, inputs: tuple[Position, ...] = (INPUT,)) -> Player:

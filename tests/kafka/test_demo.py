@@ -16,9 +16,11 @@ import psutil
 import pytest
 from confluent_kafka import Consumer, TopicPartition
 
+from bot.config import as_environment
+from bot.errors import Trouble
 from bot.events import Person, mention_of, message_to, structured
 from bot.observe import Outcome
-from bot.settings import BotSettings
+from bot.settings import BotSettings, ModelSettings
 from schemas.codes import Outcome as Kind
 from tests.conftest import Kafka
 from tests.kafka.playing import demo_on, echo_settings
@@ -105,7 +107,8 @@ async def test_the_built_in_feed_shows_every_kind_of_outcome(kafka: Kafka, tmp_p
     assert len(private) == 3  # two messages, and the post for followers
     assert all(o.replies[0].at.topic == "bot.direct-replies" for o in private)
     text = shown.getvalue()
-    assert "@alice: @twite What is the capital of France?" in text
+    assert "@alice: @twite When was the Eiffel Tower finished?" in text
+    assert "@chidi (quoted): The Eiffel Tower in Paris was finished in 1889." in text
     assert "every input had exactly one outcome" in text
 
 
@@ -155,9 +158,6 @@ async def test_kill_9_of_the_worker_in_the_middle_of_the_feed(kafka: Kafka, tmp_
 
 
 async def test_a_worker_that_cannot_start_says_why(kafka: Kafka, tmp_path: Path) -> None:
-    from bot.errors import Trouble
-    from bot.settings import ModelSettings
-
     wrong = ModelSettings(engine="transformers", name=str(tmp_path / "no-model-here"))
     settings = echo_settings(kafka).model_copy(update={"model": wrong})
     demo, _ = demo_on(settings, tmp_path)
@@ -220,3 +220,34 @@ def wait_for(condition: Callable[[], bool], log: Path, timeout_s: float = 60) ->
     while not condition():
         assert time.monotonic() < deadline, log.read_text(errors="replace")
         time.sleep(0.05)
+
+
+@pytest.mark.slow
+async def test_the_built_in_feed_with_the_real_model(kafka: Kafka, tmp_path: Path) -> None:
+    settings = echo_settings(kafka).model_copy(update={"model": ModelSettings()})
+    demo, _ = demo_on(settings, tmp_path)
+    assert await demo.run() == 0
+    assert demo.report.inputs == 12
+    assert demo.report.replied + demo.report.skipped["no-answer"] == 8
+    assert demo.report.replied >= 6
+
+
+def test_a_talk_goes_on_after_the_feed(kafka: Kafka, tmp_path: Path) -> None:
+    feed = tmp_path / "empty.jsonl"
+    feed.touch()
+    command = [sys.executable, "-m", "bot.cli", "demo", "--talk", "--feed", str(feed)]
+    clean = {k: v for k, v in os.environ.items() if not k.startswith("TWITE_KAFKA")}
+    ended = subprocess.run(
+        command,
+        input="How are you?\n/dm a secret\n/quit\n",
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=False,
+        cwd=ROOT,
+        env=clean | as_environment(echo_settings(kafka)),
+    )
+    assert ended.returncode == 0, ended.stderr
+    assert "How are you?" in ended.stdout
+    assert "bot.replies/" in ended.stdout
+    assert "bot.direct-replies/" in ended.stdout
