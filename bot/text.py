@@ -182,8 +182,8 @@ def handles(text: str) -> list[Span]:
 
 
 def handle_name(handle: str) -> str:
-    """A handle for comparing: no at sign in front, one kind of at sign inside, case folded."""
-    return regex.sub(_AT, "@", handle).lstrip("@").casefold()
+    """A handle for comparing: without its at sign, one kind of at sign inside, case folded."""
+    return regex.sub(_AT, "@", handle).removeprefix("@").casefold()
 
 
 def plain_handle(handle: str) -> str:
