@@ -56,11 +56,13 @@ class EngineContract:
     On ``slow_engine`` a request made by ``long_request`` lasts far longer than a test.
     """
 
+    many = 32  # requests at once
+
     def long_request(self, engine: Engine, name: str) -> GenerationRequest:
         return ask(engine, name, max_tokens=100_000)
 
     async def test_many_at_once_are_answered_as_each_alone(self, engine: Engine) -> None:
-        requests = [ask(engine, f"r{n}", f"{n} {QUESTIONS[n % 5]}") for n in range(32)]
+        requests = [ask(engine, f"r{n}", f"{n} {QUESTIONS[n % 5]}") for n in range(self.many)]
         alone = [await engine.generate(request) for request in requests]
         together = await asyncio.gather(*(engine.generate(request) for request in requests))
         assert_same(together, alone)
@@ -68,7 +70,9 @@ class EngineContract:
 
     async def test_drawn_tokens_depend_on_the_seed_alone(self, engine: Engine) -> None:
         how = {"temperature": 1.0, "top_p": 0.95, "repetition_penalty": 1.1}
-        requests = [ask(engine, f"r{n}", QUESTIONS[n % 5], seed=n, **how) for n in range(12)]
+        requests = [
+            ask(engine, f"r{n}", QUESTIONS[n % 5], seed=n, **how) for n in range(self.many // 3)
+        ]
         alone = [await engine.generate(request) for request in requests]
         together = await asyncio.gather(*(engine.generate(request) for request in requests))
         assert_same(together, alone)

@@ -58,15 +58,18 @@ class TestTinyModel(EngineContract):
         await engine.stop()
 
 
+@pytest.fixture(scope="module")
+def shared() -> Iterator[TransformersEngine]:
+    engine = TransformersEngine(dtype="fp32", slots=4)
+    yield engine
+    asyncio.run(engine.stop())
+
+
 @pytest.mark.slow
 class TestDefaultModel(EngineContract):
     """The default model; one engine for all tests, since it outlives their event loops."""
 
-    @pytest.fixture(scope="class")
-    def shared(self) -> Iterator[TransformersEngine]:
-        engine = TransformersEngine(dtype="fp32", slots=4, threads=2)
-        yield engine
-        asyncio.run(engine.stop())
+    many = 8
 
     @pytest.fixture
     async def engine(self, shared: TransformersEngine) -> TransformersEngine:
@@ -83,7 +86,7 @@ class TestDefaultModel(EngineContract):
     async def test_greedy_replies_are_those_of_generate(self, engine: TransformersEngine) -> None:
         from model.weights import resolve
 
-        requests = [ask(engine, f"r{n}", QUESTIONS[n], max_tokens=24) for n in range(5)]
+        requests = [ask(engine, f"r{n}", QUESTIONS[n], max_tokens=16) for n in range(4)]
         await assert_as_generate(engine, requests, resolve().path)
 
 
