@@ -5,6 +5,7 @@ with each input beside its outcome, the summary, and at a terminal a talk. Whate
 demo ends its processes. ``run`` returns 0 only if every input had exactly one outcome.
 """
 
+import asyncio
 import tempfile
 import time
 import uuid
@@ -30,6 +31,7 @@ from infra.broker import LocalBroker
 from infra.topics import create_topics
 
 ANSWER_S = 300.0  # how long the talk waits for an answer
+WATCH_S = 0.5  # between two looks at the worker
 
 
 class Demo:
@@ -67,7 +69,7 @@ class Demo:
             self.report = await self._play(worker)
             self._print_summary()
             if self._talk:
-                await self._talk_at_terminal()
+                await self._talk_at_terminal(worker)
         return 1 if self.report.problems else 0
 
     async def _start_kafka(self, stack: AsyncExitStack) -> None:
@@ -141,11 +143,18 @@ class Demo:
         else:
             self.console.print(Text("every input had exactly one outcome", "bold green"))
 
-    async def _talk_at_terminal(self) -> None:
+    async def _talk_at_terminal(self, worker: WorkerProcess) -> None:
         self._stage("Talk: write to the bot")
         async with open_asker(self.settings.kafka) as asker:
             talk = Talk(self.settings.bot, self.console, lambda event: asker.ask(event, ANSWER_S))
-            await talk.run(typed_lines(self.console))
+            talking = asyncio.create_task(talk.run(typed_lines(self.console)), name="talk")
+            try:
+                while not talking.done():
+                    await worker.keep_alive()
+                    await asyncio.wait([talking], timeout=WATCH_S)
+                talking.result()
+            finally:
+                talking.cancel()
 
     def _stage(self, line: str) -> None:
         self.console.print(Text.assemble((f"[{self._elapsed()}] ", "dim"), (line, "bold")))

@@ -188,15 +188,19 @@ class OutcomeReader:
         batches = await self.consumer.getmany(timeout_ms=timeout_ms)
         return [to_record(message) for batch in batches.values() for message in batch]
 
-    async def read_to_end(self, timeout_s: float = 30.0) -> AsyncIterator[Record]:
-        """From where the reader stands to what is committed now. Raises ``TimeoutError``."""
+    async def read_to_end(self, patience_s: float = 30.0) -> AsyncIterator[Record]:
+        """From where the reader stands to what is committed now.
+
+        Raises ``TimeoutError`` when nothing comes for ``patience_s``.
+        """
         ends = await self.consumer.end_offsets(list(self.starts))
-        give_up_at = time.monotonic() + timeout_s
+        progress = time.monotonic()
         while [place for place, end in ends.items() if await self._position(place) < end]:
             for record in await self.read():
+                progress = time.monotonic()
                 yield record
-            if time.monotonic() > give_up_at:
-                raise TimeoutError(f"the outcome topics were not read within {timeout_s:g} s")
+            if time.monotonic() - progress > patience_s:
+                raise TimeoutError(f"the outcome topics gave nothing for {patience_s:g} s")
 
     async def _position(self, place: TopicPartition) -> int:
         position: int = await self.consumer.position(place)

@@ -73,8 +73,26 @@ def _root(
     context.obj = Call(config, debug)
 
 
+def general_first(arguments: list[str]) -> list[str]:
+    """The options of every command may stand anywhere: ``twite worker --config FILE``."""
+    front: list[str] = []
+    rest: list[str] = []
+    words = iter(arguments)
+    for word in words:
+        if word == "--":
+            return [*front, *rest, word, *words]
+        if word in ("--config", "-c"):
+            front += [word, *[value for value in [next(words, None)] if value is not None]]
+        elif word == "--debug" or word.startswith("--config="):
+            front.append(word)
+        else:
+            rest.append(word)
+    return [*front, *rest]
+
+
 def main() -> None:
     """The entry point of the ``twite`` command."""
+    sys.argv[1:] = general_first(sys.argv[1:])
     try:
         app()
     except KeyboardInterrupt:

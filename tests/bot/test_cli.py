@@ -181,6 +181,28 @@ def test_a_bug_is_one_line_unless_debug(
         cli.main()
 
 
+@pytest.mark.parametrize(
+    ("typed", "meant"),
+    [
+        (["worker", "--config", "f"], ["--config", "f", "worker"]),
+        (["worker", "-c", "f", "--debug"], ["-c", "f", "--debug", "worker"]),
+        (["config", "show", "--config=f"], ["--config=f", "config", "show"]),
+        (["mention", "--", "--debug"], ["mention", "--", "--debug"]),
+        (["worker", "--config"], ["--config", "worker"]),
+    ],
+)
+def test_general_options_may_stand_anywhere(typed: list[str], meant: list[str]) -> None:
+    assert cli.general_first(typed) == meant
+
+
+def test_a_file_named_behind_the_command_is_read(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "other.toml").write_text('[bot]\nhandle = "owl"\n')
+    assert run(["config", "show", "--json", "--config", "other.toml"], monkeypatch) == 0
+    assert json.loads(capsys.readouterr().out)["bot.handle"]["value"] == "owl"
+
+
 def test_wrong_usage_is_status_2(monkeypatch: pytest.MonkeyPatch) -> None:
     assert run(["topics", "creat"], monkeypatch) == 2
     assert run(["mention"], monkeypatch) == 2
