@@ -41,5 +41,15 @@ class PartitionsDiffer(ConsumersError):
         )
 
 
+class RangeGone(ConsumersError):
+    """A range begins before what the log still holds."""
+
+    def __init__(self, topic: str, partition: int, wanted: int, first: int) -> None:
+        super().__init__(
+            f"{topic}/{partition} begins at offset {first} now, {wanted} is gone: records are"
+            f" kept for the topic's retention.ms. Ask from {first} on."
+        )
+
+
 class Fenced(Exception):
     """Another worker owns this partition now (or our transaction timed out)."""

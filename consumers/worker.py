@@ -24,6 +24,7 @@ from consumers.group import Group, connect
 from consumers.handler import GiveUp, Handler, Job, RetryLater, StopPartition
 from consumers.lanes import NO_SHARE, Lanes
 from consumers.partition import AssignedPartition
+from consumers.records import to_record, where
 from consumers.transactions import asked_to_stop, output_size
 from schemas.record import Output, Record
 
@@ -360,21 +361,3 @@ class Worker(ConsumerRebalanceListener):  # type: ignore[misc]  # aiokafka has n
 
 def _topic(lane: Lane) -> str:
     return str(lane[0].source.topic)
-
-
-def to_record(message: ConsumerRecord) -> Record:
-    """A record as plain bytes."""
-    return Record(
-        topic=message.topic,
-        partition=message.partition,
-        offset=message.offset,
-        timestamp_ms=message.timestamp,
-        key=message.key,
-        value=message.value,
-        headers=tuple(message.headers),
-    )
-
-
-def where(record: Record) -> dict[str, object]:
-    """A record's place for a log line; never what it holds."""
-    return {"topic": record.topic, "partition": record.partition, "offset": record.offset}

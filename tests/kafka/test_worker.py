@@ -29,11 +29,6 @@ async def topics(bootstrap: str) -> ToyTopics:
     return await toy.make_topics(bootstrap, f"t{uuid.uuid4().hex[:12]}")
 
 
-@pytest.fixture
-def bootstrap(kafka: "object") -> str:
-    return str(kafka.bootstrap_servers)  # type: ignore[attr-defined]
-
-
 def records(count: int, keys: int = 20) -> list[tuple[int, bytes | None, bytes | None]]:
     return [(i % PARTITIONS, b"key %d" % (i % keys), b"value %d" % i) for i in range(count)]
 
