@@ -86,9 +86,8 @@ def write(
     parts = [_part("system", template.text.replace("{bot}", names[bot.id]), "trusted")]
     if turns[0].is_bot:
         parts.append(_part("user", OPENING, "trusted"))
-    labelled = template.name != "direct"
     for post in turns:
-        lines = list(_own(post) if post.is_bot else _theirs(post, names, labelled))
+        lines = list(_own(post) if post.is_bot else _theirs(post, names))
         if lines and lines[0].role == parts[-1].role:
             parts.append(_part(lines[0].role, "\n", "trusted"))
         parts.extend(lines)
@@ -124,10 +123,7 @@ def _own(post: ContextPost) -> Iterator[PromptMessage]:
         yield _part("assistant", post.text, "untrusted", post.ref)
 
 
-def _theirs(post: ContextPost, names: dict[str, str], labelled: bool) -> Iterator[PromptMessage]:
-    if not labelled and post.kind is Kind.ASKING:
-        yield _part("user", post.text, "untrusted", post.ref)
-        return
+def _theirs(post: ContextPost, names: dict[str, str]) -> Iterator[PromptMessage]:
     if post.kind is Kind.QUOTED:
         yield _part("user", "Quoted, ", "trusted", post.ref)
     yield _part("user", names[post.author.id], "untrusted", post.ref)

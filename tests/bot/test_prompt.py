@@ -81,9 +81,9 @@ def test_a_thread_reads_as_a_thread() -> None:
     ]
 
 
-def test_a_private_talk_needs_no_names() -> None:
+def test_a_private_talk_is_framed_like_a_thread() -> None:
     made = composed(direct("How\nare you?"))
-    assert turns(made) == [("user", "How\nare you?")]
+    assert turns(made) == [("user", "Alice: How\n  are you?")]
     quoted = composed(direct("And this?", quoted=post("at://q/1", "News", author=BOB)))
     assert turns(quoted) == [("user", "Quoted, Bob: News\nAnd this?")]
 
