@@ -10,7 +10,6 @@ import typer
 from rich.text import Text
 
 from bot.cli.console import at_terminal, err, out, run, settings_of
-from bot.errors import Trouble
 
 Engine = Annotated[
     str | None,
@@ -134,7 +133,8 @@ def _until_stopped(main: Any) -> Any:
     try:
         return run(guarded())
     except asyncio.CancelledError:
-        raise Trouble("stopped.", status=143) from None
+        err.print("stopped")
+        raise typer.Exit(128 + signal.SIGTERM) from None
     except KeyboardInterrupt:
         err.print("stopped")
-        raise typer.Exit(130) from None
+        raise typer.Exit(128 + signal.SIGINT) from None
