@@ -85,7 +85,7 @@ def test_a_private_talk_is_framed_like_a_thread() -> None:
     made = composed(direct("How\nare you?"))
     assert turns(made) == [("user", "Alice: How\n  are you?")]
     quoted = composed(direct("And this?", quoted=post("at://q/1", "News", author=BOB)))
-    assert turns(quoted) == [("user", "Quoted, Bob: News\nAnd this?")]
+    assert turns(quoted) == [("user", "Quoted, Bob: News\nAlice: And this?")]
 
 
 def test_roles_alternate_and_begin_with_user() -> None:
