@@ -9,6 +9,7 @@ argument, which is what tests do. The lines that it logs are read by ``bot/demo.
 import asyncio
 import contextlib
 import itertools
+import math
 import os
 import signal
 import time
@@ -29,7 +30,7 @@ from consumers.config import WorkerConfig
 from consumers.errors import BrokerUnreachable
 from consumers.handler import Handler
 from consumers.worker import Worker
-from model.engine import Engine, Sampling
+from model.engine import Capacity, Engine, Sampling
 from model.loader import build_engine
 from schemas import names
 from schemas.feed import Account
@@ -139,6 +140,14 @@ def setup_of(settings: Settings, cluster: str) -> Setup:
     )
 
 
+def places(capacity: Capacity) -> int:
+    """How many records the engine keeps busy with: its slots, and a few that stand ready.
+
+    A record needs a moment before and after the model, in which its slot must not stand empty.
+    """
+    return capacity.slots + math.ceil(capacity.slots / 4)
+
+
 def handler_factory(setup: Setup, engine: Engine) -> Callable[[str, int], Handler]:
     """Makes the handler of one assignment of one partition."""
 
@@ -165,7 +174,11 @@ async def _answer(settings: Settings, engine: Engine, stopping: asyncio.Event) -
     cluster = await _unless(stopping, _cluster(settings))
     if cluster is None:
         return
-    worker = Worker(worker_config(settings), handler_factory(setup_of(settings, cluster), engine))
+    worker = Worker(
+        worker_config(settings),
+        handler_factory(setup_of(settings, cluster), engine),
+        slots=lambda: places(engine.capacity()),
+    )
     tasks = (
         asyncio.create_task(_stop_when(stopping, worker), name="stop the worker"),
         asyncio.create_task(_tell_when_ready(worker), name="tell when ready"),

@@ -16,6 +16,7 @@ from aiokafka.errors import KafkaConnectionError, KafkaError
 
 from bot.errors import Trouble
 from bot.settings import KafkaSettings
+from consumers import batches
 from consumers.errors import BrokerUnreachable, TopicMissing
 from schemas.topics import MAX_REQUEST_BYTES
 
@@ -57,6 +58,7 @@ async def producer(kafka: KafkaSettings) -> AsyncIterator[AIOKafkaProducer]:
 @asynccontextmanager
 async def consumer(kafka: KafkaSettings) -> AsyncIterator[AIOKafkaConsumer]:
     """A consumer without a group that sees committed records only. Raises ``BrokerUnreachable``."""
+    batches.install()  # dead letters may hold what the library alone can't read
     client = AIOKafkaConsumer(
         bootstrap_servers=kafka.bootstrap_servers,
         group_id=None,

@@ -103,7 +103,7 @@ def broker(
     """Run Apache Kafka on this machine, for development, until Ctrl-C.
 
     One JVM from the official jars; needs no Java and no Docker. The first start downloads
-    43 MB. Only this machine can reach it.
+    45 MB. Only this machine can reach it.
 
     Example: `twite broker --port 9092 --data-dir ./kafka-data`
     """

@@ -47,6 +47,7 @@ async def owner() -> AsyncIterator[tuple[asyncio.subprocess.Process, int, Path]]
     finally:
         if process.returncode is None:
             process.kill()
+        await process.stdout.read()  # to its end, or asyncio leaves the pipe open
         await process.wait()
 
 

@@ -58,6 +58,7 @@ async def test_a_fork_of_a_killed_owner_keeps_nothing_alive() -> None:
         await wait_until(lambda: not psutil.pid_exists(int(child)) and not Path(folder).exists())
     finally:
         os.kill(int(fork), signal.SIGKILL)
+    assert await owner.stdout.read() == b""  # to its end, or asyncio leaves the pipe open
     assert await owner.wait() == -signal.SIGKILL
 
 
