@@ -11,6 +11,8 @@ from model.engine import GenerationRequest, Sampling
 from model.reply import Reply
 from tests.model.contract import prompt_of
 
+pytestmark = pytest.mark.slow  # loads torch, which takes some seconds
+
 END = 2
 
 

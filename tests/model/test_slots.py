@@ -9,6 +9,8 @@ import torch
 from model.libraries import quiet_libraries
 from model.slots import Slots
 
+pytestmark = pytest.mark.slow  # loads torch, which takes some seconds
+
 
 @pytest.fixture(params=["sdpa", "eager"])
 def model(request: pytest.FixtureRequest, tiny_folder: Path) -> Any:

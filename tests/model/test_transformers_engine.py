@@ -22,6 +22,8 @@ from model.slots import Slots
 from model.transformers_engine import MAX_FAILURES, TransformersEngine
 from tests.model.contract import QUESTIONS, EngineContract, ask, until
 
+pytestmark = pytest.mark.slow  # loads torch, which takes some seconds
+
 
 def tiny_engine(folder: Path, **settings: Any) -> TransformersEngine:
     options = {
