@@ -205,13 +205,29 @@ def _context_post(
     return ContextPost(
         ref=post.ref,
         author=post.author,
-        text="\n".join([post.text, *map(_card, post.attachments)]),
+        text="\n".join([without_call(post, bot_id), *map(_card, post.attachments)]),
         kind=kind,
         visibility=visibility_of(post),
         is_bot=post.author.id == bot_id,
         included=included,
         why=why,
     )
+
+
+def without_call(post: Post | Message, bot_id: str) -> str:
+    """The text without the mention of the bot that it begins with: whom it is for is known.
+
+    A small model reads the bot's handle as a name to talk about. A post that is nothing but
+    the mention keeps it.
+    """
+    data = post.text.encode()
+    ours = (f for f in post.facets if f.type == "mention" and f.account_id == bot_id)
+    start = 0
+    for facet in sorted(ours, key=lambda facet: facet.byte_start):
+        if data[start : facet.byte_start].strip():
+            break
+        start = facet.byte_end
+    return data[start:].decode().lstrip() or post.text
 
 
 def _card(attachment: Attachment) -> str:

@@ -154,7 +154,7 @@ class ModelSettings(Group):
     """Draw from the likeliest tokens that together have this probability; 1: off."""
     min_p: float = Field(default=0.0, ge=0, le=1)
     """Leave out tokens less likely than this share of the likeliest; 0: off."""
-    repetition_penalty: float = Field(default=1.0, gt=0, le=10)
+    repetition_penalty: float = Field(default=1.05, gt=0, le=10)
     """Above 1: tokens that were there before become less likely."""
     echo: EchoSettings = EchoSettings()
 

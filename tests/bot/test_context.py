@@ -6,10 +6,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from bot.context import TURN_TOKENS, Kind, Why, cut_to_tokens, gather, spend
+from bot.context import TURN_TOKENS, Kind, Why, cut_to_tokens, gather, spend, without_call
 from bot.text import graphemes
-from schemas.feed import Account, Attachment, MentionCreated, Post, Ref, Visibility
-from tests.bot.make import ALICE, BOB, BOT, direct, mention, post, run_of
+from schemas.feed import Account, Attachment, Facet, MentionCreated, Post, Ref, Visibility
+from tests.bot.make import ALICE, BOB, BOT, direct, mention, mention_facet, post, run_of
 
 FAMILY = "👨‍👩‍👧‍👦"
 
@@ -37,7 +37,7 @@ def test_reading_order_ancestors_quoted_asking() -> None:
         (Kind.ASKING, Why.ASKING, False),
     ]
     assert all(p.trust == "untrusted" for p in posts)
-    assert [p.text for p in posts] == ["Post 0", "Post 1", "Quoted", data.post.text]
+    assert [p.text for p in posts] == ["Post 0", "Post 1", "Quoted", "how are you?"]
     assert posts[0].author == BOB
     assert posts[0].visibility is Visibility.PUBLIC
 
@@ -59,7 +59,32 @@ def test_attachments_are_text_like_any_other() -> None:
         Attachment(type="video"),
     )
     asking = gather(mention("@twite look", attachments=cards), BOT.id)[-1]
-    assert asking.text == "@twite look\n[image: A cat]\n[card: News: Of today]\n[video]"
+    assert asking.text == "look\n[image: A cat]\n[card: News: Of today]\n[video]"
+
+
+@pytest.mark.parametrize(
+    ("text", "shown", "left"),
+    [
+        ("@twite hi", "@twite", "hi"),
+        ("  @twite\nhi", "@twite", "hi"),
+        ("hi @twite", "@twite", "hi @twite"),
+        ("@twite", "@twite", "@twite"),
+        ("é@twite hi", "@twite", "é@twite hi"),
+        ("@someone hi", None, "@someone hi"),
+    ],
+)
+def test_the_call_at_the_beginning_is_left_out(text: str, shown: str | None, left: str) -> None:
+    facets = (mention_facet(text, shown, BOT.id),) if shown else ()
+    assert without_call(post(text=text, facets=facets), BOT.id) == left
+
+
+def test_two_calls_and_a_call_of_somebody_else() -> None:
+    text = "@twite @twite @bob hi"
+    facets = [
+        Facet(type="mention", byte_start=start, byte_end=start + length, account_id=who)
+        for start, length, who in [(0, 6, BOT.id), (7, 6, BOT.id), (14, 4, BOB.id)]
+    ]
+    assert without_call(post(text=text, facets=tuple(facets)), BOT.id) == "@bob hi"
 
 
 def test_refs_that_the_platform_left_out_are_believed() -> None:
@@ -150,7 +175,7 @@ def test_audit_items_hold_refs_and_no_text() -> None:
 
 def test_the_budget_is_spent_from_the_newest_and_the_root_is_kept() -> None:
     posts = gather(replying(thread(10)), BOT.id)
-    budget = 5 * (TURN_TOKENS + 8) + 20
+    budget = 4 * (TURN_TOKENS + 6) + TURN_TOKENS + len("how are you?")
     chosen = spend(posts, len, budget, 100)
     assert [p.ref.uri for p in chosen if p.included] == [
         "at://p/0",

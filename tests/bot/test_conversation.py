@@ -65,7 +65,7 @@ async def test_a_mention_is_answered(echo: EchoEngine) -> None:
     (reply,) = decision.replies
     assert decision.outcome == "replied"
     assert reply.text.startswith("echo ")
-    assert reply.text.endswith("twite how are you?")  # the handle of the bot calls nobody
+    assert reply.text.endswith(": how are you?")
     assert reply.visibility is Visibility.PUBLIC
     assert reply.reply_id == reply_id(BOT.id, data.post.uri, "r1", 1)
     assert reply.decision_id == decision_id(BOT.id, "cluster-1", "feed.mentions", 2, 7)

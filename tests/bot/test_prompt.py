@@ -76,7 +76,7 @@ def test_a_thread_reads_as_a_thread() -> None:
         ("assistant", "A log."),
         (
             "user",
-            "Bob: And a topic?\nQuoted, Bob: Topics are\n  names.\nAlice: @twite explain",
+            "Bob: And a topic?\nQuoted, Bob: Topics are\n  names.\nAlice: explain",
         ),
     ]
 
@@ -94,14 +94,14 @@ def test_roles_alternate_and_begin_with_user() -> None:
     assert turns(made) == [
         ("user", OPENING),
         ("assistant", "Post 0\nPost 1"),
-        ("user", "Alice: @twite how are you?"),
+        ("user", "Alice: how are you?"),
     ]
 
 
 def test_an_empty_post_of_the_bot_is_no_turn() -> None:
     above = run_of(post("at://p/0", "Hi", author=BOB), post("at://p/1", "", author=BOT))
     made = composed(mention(ancestors=above))
-    assert turns(made) == [("user", "Bob: Hi\nAlice: @twite how are you?")]
+    assert turns(made) == [("user", "Bob: Hi\nAlice: how are you?")]
 
 
 @pytest.mark.parametrize("marker", MARKERS)
