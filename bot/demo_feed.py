@@ -74,7 +74,7 @@ def _bots(bot: BotSettings, run: str) -> Iterator[Scene]:
         ("another bot, within the hop limit", bot.hop_limit),
         ("another bot, beyond the hop limit", bot.hop_limit + 1),
     ):
-        text, facets = addressed(bot, "What is the capital of Spain?")
+        text, facets = addressed(bot, "What is the capital of France?")
         asking = post(QUIZ, text, conversation_id=thread, facets=facets, hops=hops)
         yield scene_of(title, to_output(mention(bot, asking)))
 
