@@ -100,12 +100,22 @@ class Lanes(Generic[K, T]):
         return len(self._busy)
 
     @property
-    def depth(self) -> int:
+    def lanes(self) -> int:
         """Lanes with something waiting."""
         return len(self._queues)
 
-    def put(self, lane: K, item: T, share: Share = NO_SHARE) -> None:
-        """Append an item to its lane."""
+    @property
+    def ready(self) -> int:
+        """Items that wait for a slot only; all others wait for their lane."""
+        return sum(len(group.ready) for group in self._classes.values())
+
+    @property
+    def deepest(self) -> int:
+        """Items waiting in the fullest lane."""
+        return max(map(len, self._queues.values()), default=0)
+
+    def put(self, lane: K, item: T, share: Share = NO_SHARE) -> bool:
+        """Append an item to its lane; True where it waits for a slot only."""
         group = self._class(lane)
         queued = _Queued(item, share, self._tag(group, share), next(self._orders))
         queue = self._queues.get(lane)
@@ -113,8 +123,10 @@ class Lanes(Generic[K, T]):
             queue = self._queues[lane] = deque()
         queue.append(queued)
         self._count(group, queued, 1)
-        if len(queue) == 1 and lane not in self._busy:
+        ready = len(queue) == 1 and lane not in self._busy
+        if ready:
             self._make_ready(lane, group)
+        return ready
 
     def take(self) -> tuple[K, T] | None:
         """The item whose turn it is, or None; its lane is busy now."""
@@ -134,11 +146,14 @@ class Lanes(Generic[K, T]):
         self._count(group, queued, -1)
         return lane, queued.item
 
-    def done(self, lane: K) -> None:
-        """The item taken from this lane is finished: its next one may start."""
+    def done(self, lane: K) -> T | None:
+        """The item taken from this lane is finished: its next one, if any, may start."""
         del self._busy[lane]
-        if lane in self._queues:
-            self._make_ready(lane, self._class(lane))
+        queue = self._queues.get(lane)
+        if not queue:
+            return None
+        self._make_ready(lane, self._class(lane))
+        return queue[0].item
 
     def put_back(self, lane: K) -> None:
         """The item taken from this lane has to run again, before all others of its lane."""

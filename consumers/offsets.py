@@ -96,14 +96,19 @@ class OffsetTracker:
         return unfinished[0], encode_map(unfinished, end)
 
     @property
-    def has_room(self) -> bool:
-        """May more be taken in? Whatever finishes next, the map must still fit."""
+    def fill(self) -> float:
+        """The share of the metadata that the map may come to need, whatever finishes next."""
         span = max(self._end, self._horizon) - self.position
         as_bits = span // 8 + 2
         runs = 2 * (len(self._unfinished) + len(self._skip) + 1)
         as_runs = 3 * runs  # a LEB128 number of three bytes holds two million
         text = 2 + 4 * (min(as_bits, as_runs) + 2) // 3
-        return span < MAX_SPAN and text < METADATA_LIMIT * INTAKE_SHARE
+        return max(text / METADATA_LIMIT, INTAKE_SHARE * span / MAX_SPAN)
+
+    @property
+    def has_room(self) -> bool:
+        """May more be taken in? Whatever finishes next, the map must still fit."""
+        return self.fill < INTAKE_SHARE
 
 
 def encode_map(unfinished: list[int], end: int) -> str:

@@ -10,10 +10,11 @@ asking the handler again. Fenced means somebody else owns the partition: let go.
 
 import asyncio
 import itertools
+import time
 from collections import deque
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Literal, Protocol
 
 import structlog
 from aiokafka import TopicPartition
@@ -23,6 +24,7 @@ from consumers.batches import BatchTooLarge
 from consumers.config import WorkerConfig
 from consumers.errors import Fenced
 from consumers.handler import Handler
+from consumers.metrics import Metrics, PartitionState
 from consumers.offsets import Committed, OffsetTracker
 from consumers.transactions import TransactionalPublisher, asked_to_stop
 from schemas.record import Output
@@ -30,12 +32,17 @@ from schemas.record import Output
 log = structlog.get_logger(__name__)
 
 
+Kind = Literal["done", "given_up"]
+
+
 @dataclass(frozen=True, slots=True)
 class Finished:
-    """A handled record on its way into a transaction."""
+    """A handled record on its way into a transaction. ``at``: when, on the monotonic clock."""
 
     offset: int
     outputs: Sequence[Output]
+    kind: Kind
+    at: float
 
 
 class Publisher(Protocol):
@@ -49,9 +56,10 @@ class Publisher(Protocol):
 class AssignedPartition:
     """State of one partition from assignment to revocation.
 
-    ``read_back`` reads the committed offset (None: nothing committed yet), ``seek`` moves
-    the consumer (None: to the beginning), ``let_go`` asks the worker to rejoin the group and
-    ``changed`` tells it that there is room again.
+    ``read_back`` reads the committed offset (None: nothing committed), ``recover`` says what is
+    finished where nothing is committed (None: nothing is), ``seek`` moves the consumer (None:
+    to the beginning), ``let_go`` asks the worker to rejoin the group and ``changed`` tells it
+    that there is room again.
     """
 
     def __init__(
@@ -61,9 +69,11 @@ class AssignedPartition:
         config: WorkerConfig,
         *,
         read_back: Callable[[TopicPartition], Awaitable[Committed | None]],
+        recover: Callable[[TopicPartition], Awaitable[Committed | None]],
         seek: Callable[[TopicPartition, int | None], Awaitable[int]],
         let_go: Callable[[TopicPartition], None],
         changed: Callable[[], None],
+        metrics: Metrics,
         new_publisher: Callable[[WorkerConfig, TopicPartition], Publisher] = TransactionalPublisher,
     ) -> None:
         self.source = source
@@ -71,6 +81,8 @@ class AssignedPartition:
         self.running: set[asyncio.Task[None]] = set()
         self._config = config
         self._read_back = read_back
+        self._recover = recover
+        self._metrics = metrics
         self._seek = seek
         self._let_go = let_go
         self._changed = changed
@@ -78,6 +90,7 @@ class AssignedPartition:
         self._publisher: Publisher | None = None
         self._tracker: OffsetTracker | None = None
         self._pending: deque[Finished] = deque()
+        self._timestamps: dict[int, int] = {}  # unfinished records: Kafka's time, ms
         self._wake = asyncio.Event()
         self._idle = asyncio.Event()
         self._idle.set()
@@ -100,15 +113,38 @@ class AssignedPartition:
         """Assigned, started, and not on its way out."""
         return self._open
 
-    def take(self, offset: int) -> bool:
+    def take(self, offset: int, timestamp_ms: int = 0) -> bool:
         """Take a record in; False where it was finished before, or the gate is shut."""
-        return self._open and self._tracker is not None and self._tracker.take(offset)
+        taken = self._open and self._tracker is not None and self._tracker.take(offset)
+        if taken:
+            self._timestamps[offset] = timestamp_ms
+        return taken
 
-    def finish(self, offset: int, outputs: Sequence[Output]) -> None:
+    def finish(self, offset: int, outputs: Sequence[Output], kind: Kind = "done") -> None:
         """A record's outcome is ready to be published."""
-        self._pending.append(Finished(offset, outputs))
+        self._pending.append(Finished(offset, outputs, kind, time.monotonic()))
         self._idle.clear()
         self._wake.set()
+
+    @property
+    def pending(self) -> int:
+        """Finished records that wait for their commit."""
+        return len(self._pending)
+
+    def state(self, highwater: int | None) -> PartitionState:
+        """For the metrics. ``highwater``: the end of the log as the consumer knows it."""
+        tracker, now = self._tracker, time.time()
+        position = tracker.position if tracker is not None else 0
+        oldest_ms = self._timestamps.get(position)
+        return PartitionState(
+            topic=self.source.topic,
+            partition=self.source.partition,
+            state="blocked" if self._blocked else "open" if self._open else "opening",
+            lag_records=max(0, highwater - self.end) if highwater and tracker else 0,
+            lag_seconds=0.0 if oldest_ms is None else max(0.0, now - oldest_ms / 1000),
+            commit_age_seconds=time.monotonic() - self._pending[0].at if self._pending else 0.0,
+            map_fill_ratio=tracker.fill if tracker is not None else 0.0,
+        )
 
     @property
     def end(self) -> int:
@@ -177,6 +213,7 @@ class AssignedPartition:
                 self._idle.set()
         except Fenced:
             log.warning("fenced: another worker owns the partition", partition=str(self.source))
+            self._metrics.transactions.labels("fenced").inc()
             self.abandon()
         except Exception as error:
             log.exception("partition stopped", partition=str(self.source), error=repr(error))
@@ -192,7 +229,7 @@ class AssignedPartition:
         self._let_go(self.source)
 
     async def _take_over(self) -> OffsetTracker:
-        committed = await self._restart()
+        committed = await self._restart(recover=True)
         start = await self._seek(self.source, None if committed is None else committed.offset)
         tracker = OffsetTracker(committed or Committed(start))
         self._tracker = tracker
@@ -206,6 +243,7 @@ class AssignedPartition:
         offsets = [finished.offset for finished in batch]
         outputs = [output for finished in batch for output in finished.outputs]
         offset, metadata = tracker.commit_with(offsets)
+        started = time.monotonic()
         try:
             if self._publisher is None:
                 raise RuntimeError("publish before start")
@@ -216,11 +254,15 @@ class AssignedPartition:
             if asked_to_stop(error):
                 raise
             self._failures += 1
+            self._metrics.transactions.labels("failed").inc()
             log.warning("transaction failed", partition=str(self.source), error=repr(error))
             await self._pause(self._failures)
             await self._settle(tracker)
         else:
             self._failures = 0
+            self._metrics.transactions.labels("committed").inc()
+            self._metrics.transaction_seconds.observe(time.monotonic() - started)
+            self._metrics.transaction_records.observe(len(batch))
             self._done(tracker, batch)
 
     def _next_batch(self) -> list[Finished]:
@@ -237,6 +279,11 @@ class AssignedPartition:
     def _done(self, tracker: OffsetTracker, batch: Sequence[Finished]) -> None:
         tracker.finish(finished.offset for finished in batch)
         published = {finished.offset for finished in batch}
+        now = time.monotonic()
+        for finished in batch:
+            self._timestamps.pop(finished.offset, None)
+            self._metrics.stage_seconds.labels("commit").observe(now - finished.at)
+            self._metrics.outcomes.labels(self.source.topic, finished.kind).inc()
         self._pending = deque(f for f in self._pending if f.offset not in published)
         self._changed()
 
@@ -250,7 +297,7 @@ class AssignedPartition:
             raise Fenced(f"{self.source}: another worker finished what is in flight here")
         self._done(tracker, [f for f in self._pending if committed.covers(f.offset)])
 
-    async def _restart(self) -> Committed | None:
+    async def _restart(self, *, recover: bool = False) -> Committed | None:
         """A fresh producer, then the committed offset; tries until it works."""
         for attempt in itertools.count(1):
             if self._publisher is not None:
@@ -258,7 +305,10 @@ class AssignedPartition:
             self._publisher = self._new_publisher(self._config, self.source)
             try:
                 await self._publisher.start()
-                return await self._read_back(self.source)
+                committed = await self._read_back(self.source)
+                if committed is None and recover:
+                    committed = await self._recover(self.source)
+                return committed
             except Fenced:
                 raise
             except BaseException as error:

@@ -10,8 +10,10 @@ assignment; each has its own handler object, its own producer and its own publis
 
 import asyncio
 import contextlib
-from collections.abc import Callable, Hashable, Sequence
-from dataclasses import dataclass
+import time
+from collections.abc import Awaitable, Callable, Hashable, Sequence
+from dataclasses import dataclass, field
+from typing import cast
 
 import structlog
 from aiokafka import AIOKafkaConsumer, ConsumerRebalanceListener, ConsumerRecord, TopicPartition
@@ -23,7 +25,9 @@ from consumers.config import WorkerConfig
 from consumers.group import Group, connect
 from consumers.handler import GiveUp, Handler, Job, RetryLater, StopPartition
 from consumers.lanes import NO_SHARE, Lanes
-from consumers.partition import AssignedPartition
+from consumers.metrics import Metrics, WorkerState
+from consumers.offsets import Committed
+from consumers.partition import AssignedPartition, Kind
 from consumers.records import to_record, where
 from consumers.transactions import asked_to_stop, output_size
 from schemas.record import Output, Record
@@ -45,6 +49,8 @@ class Work:
     record: Record
     job: Job | GiveUp
     attempts: int = 0
+    ready_at: float = 0.0  # since when it waits for a slot only; monotonic, s
+    enqueued_at: float = field(default_factory=time.monotonic)
 
     @property
     def size(self) -> int:
@@ -57,7 +63,8 @@ class Worker(ConsumerRebalanceListener):  # type: ignore[misc]  # aiokafka has n
 
     ``handler_factory(topic, partition)`` makes the handler of one assignment. ``slots`` says
     how many records may be in the handler's hands now, at most ``max_in_flight``: whoever
-    does the work sets the pace, up and down, and 0 stops the reading too.
+    does the work sets the pace, up and down, and 0 stops the reading too. ``recover`` says what
+    is finished in a partition for which the group has no offset (group offsets expire).
     """
 
     def __init__(
@@ -65,9 +72,16 @@ class Worker(ConsumerRebalanceListener):  # type: ignore[misc]  # aiokafka has n
         config: WorkerConfig,
         handler_factory: Callable[[str, int], Handler],
         slots: Callable[[], int] | None = None,
+        *,
+        recover: Callable[[TopicPartition], Awaitable[Committed | None]] | None = None,
+        metrics: Metrics | None = None,
     ) -> None:
         self._config = config
         self._handler_factory = handler_factory
+        self._recover = recover or _nothing_finished
+        self.metrics = metrics or Metrics()
+        self._turned_at = time.monotonic()
+        self._parked = 0
         self._wanted_slots = slots or (lambda: config.max_in_flight)
         self._lanes: Lanes[Lane, Work] = Lanes(_topic, config.weights)
         self._waiting_bytes = 0
@@ -77,6 +91,7 @@ class Worker(ConsumerRebalanceListener):  # type: ignore[misc]  # aiokafka has n
         self._stopping = asyncio.Event()
         self._changed = asyncio.Event()
         self._rejoin_wanted = False
+        self._assigned = False
         self._group: Group | None = None
 
     def stop(self) -> None:
@@ -88,6 +103,29 @@ class Worker(ConsumerRebalanceListener):  # type: ignore[misc]  # aiokafka has n
     def open_partitions(self) -> frozenset[TopicPartition]:
         """Partitions that are assigned, started and being read."""
         return frozenset(tp for tp, p in self._partitions.items() if p.is_open)
+
+    @property
+    def is_assigned(self) -> bool:
+        """The group has answered: with partitions, or with none because others have them all."""
+        return self._assigned
+
+    def state(self) -> WorkerState:
+        """What can be read off the worker now; only from its own event loop."""
+        consumer = self._group.consumer if self._group is not None else None
+        lanes, partitions = self._lanes, list(self._partitions.values())
+        return WorkerState(
+            in_flight=self._running,
+            slots=self._slots(),
+            waiting_lane=lanes.waiting - lanes.ready,
+            waiting_slot=lanes.ready,
+            waiting_retry=self._parked,
+            waiting_commit=sum(partition.pending for partition in partitions),
+            waiting_bytes=self._waiting_bytes,
+            lanes=lanes.lanes,
+            lane_depth_max=lanes.deepest,
+            loop_lag_seconds=time.monotonic() - self._turned_at,
+            partitions=tuple(p.state(_highwater(consumer, p.source)) for p in partitions),
+        )
 
     async def run(self) -> None:
         """Work until ``stop``. Raises ``ConsumersError`` where it cannot start."""
@@ -106,6 +144,7 @@ class Worker(ConsumerRebalanceListener):  # type: ignore[misc]  # aiokafka has n
 
     async def _read(self, consumer: AIOKafkaConsumer) -> None:
         while not self._stopping.is_set():
+            self._turned_at = time.monotonic()
             self._rejoin(consumer)
             asked = self._with_room(consumer)
             room = self._room()
@@ -203,7 +242,7 @@ class Worker(ConsumerRebalanceListener):  # type: ignore[misc]  # aiokafka has n
             if self._partitions.get(source) is not partition:
                 continue  # reassigned while we waited: these belong to the earlier assignment
             for message in messages:
-                if partition.take(message.offset):
+                if partition.take(message.offset, message.timestamp):
                     self._enqueue(partition, to_record(message))
         return any(batches.values())
 
@@ -220,8 +259,19 @@ class Worker(ConsumerRebalanceListener):  # type: ignore[misc]  # aiokafka has n
             log.error("open failed", error=type(error).__name__, **where(record))
             job = GiveUp("handler-error", f"{type(error).__name__} while opening the record")
         work = Work(partition, record, job)
+        self.metrics.records.labels(record.topic).inc()
         self._waiting_bytes += work.size
-        self._lanes.put((partition, lane), work, share)
+        if self._lanes.put((partition, lane), work, share):
+            self._now_ready(work)
+
+    def _now_ready(self, work: Work | None) -> None:
+        """It waits for a slot only, from now on."""
+        if work is not None:
+            work.ready_at = time.monotonic()
+            self._observe("lane", work.ready_at - work.enqueued_at)
+
+    def _observe(self, stage: str, seconds: float) -> None:
+        self.metrics.stage_seconds.labels(stage).observe(seconds)
 
     # Handling: one task per record, at most ``max_in_flight`` at a time.
 
@@ -233,6 +283,7 @@ class Worker(ConsumerRebalanceListener):  # type: ignore[misc]  # aiokafka has n
             lane, work = taken
             self._waiting_bytes -= work.size
             self._running += 1
+            self._observe("slot", time.monotonic() - work.ready_at)
             name = f"handle {work.record.topic}/{work.record.partition}/{work.record.offset}"
             task = asyncio.create_task(self._handle(lane, work), name=name)
             work.partition.running.add(task)
@@ -240,37 +291,54 @@ class Worker(ConsumerRebalanceListener):  # type: ignore[misc]  # aiokafka has n
 
     async def _handle(self, lane: Lane, work: Work) -> None:
         work.attempts += 1
+        started = time.monotonic()
+        why = "cancelled"
         try:
-            outputs = await self._outcome(work)
+            kind, outputs = await self._outcome(work)
         except RetryLater as error:
+            why = "error"
             self._park(lane, work, error)
         except StopPartition as error:
+            why = "error"
             log.warning("handler stops the partition", error=repr(error), **where(work.record))
+            self._done(lane)
             work.partition.abandon()
-            self._lanes.done(lane)
         except asyncio.CancelledError:
-            self._lanes.done(lane)
+            self._done(lane)
             raise
         except Exception as error:
+            why = "error"
             log.exception("giving up failed", **where(work.record))
             self._park(lane, work, RetryLater(repr(error)))
         else:
-            work.partition.finish(work.record.offset, outputs)
-            self._lanes.done(lane)
+            why = ""
+            work.partition.finish(work.record.offset, outputs, kind)
+            self._done(lane)
         finally:
+            self._spent(time.monotonic() - started, why)
             self._running -= 1
             self._changed.set()
             self._dispatch()
 
-    async def _outcome(self, work: Work) -> Sequence[Output]:
+    def _done(self, lane: Lane) -> None:
+        self._now_ready(self._lanes.done(lane))
+
+    def _spent(self, seconds: float, lost: str) -> None:
+        self._observe("handler", seconds)
+        if lost:
+            self.metrics.lost_seconds.labels(lost).inc(seconds)
+
+    async def _outcome(self, work: Work) -> tuple[Kind, Sequence[Output]]:
         """The outputs of one attempt, a dead letter's included. Raises ``RetryLater``."""
         try:
             outputs = await self._attempt(work)
             self._check_sizes(outputs)
         except GiveUp as error:
             log.info("given up", code=error.code, attempts=work.attempts, **where(work.record))
-            return work.partition.handler.give_up(work.record, error, attempts=work.attempts)
-        return outputs
+            self.metrics.dead_letters.labels(error.code).inc()
+            given_up = work.partition.handler.give_up(work.record, error, attempts=work.attempts)
+            return "given_up", given_up
+        return "done", outputs
 
     async def _attempt(self, work: Work) -> Sequence[Output]:
         if isinstance(work.job, GiveUp):
@@ -310,10 +378,12 @@ class Worker(ConsumerRebalanceListener):  # type: ignore[misc]  # aiokafka has n
         asyncio.get_running_loop().call_later(delay, self._unpark, lane, work)
 
     def _unpark(self, lane: Lane, work: Work) -> None:
+        self._parked -= 1
         if not work.partition.is_open:
-            self._lanes.done(lane)
+            self._done(lane)
             return
         self._lanes.put_back(lane)
+        work.ready_at = time.monotonic()
         self._waiting_bytes += work.size
         self._dispatch()
 
@@ -323,15 +393,19 @@ class Worker(ConsumerRebalanceListener):  # type: ignore[misc]  # aiokafka has n
         """Only starts tasks: no heartbeat runs in here, and its exceptions are swallowed."""
         if self._group is None:
             return
+        self.metrics.rebalances.inc()
+        self._assigned = True
         for source in assigned:
             self._partitions[source] = AssignedPartition(
                 source,
                 self._handler_factory(source.topic, source.partition),
                 self._config,
                 read_back=self._group.committed,
+                recover=self._recover,
                 seek=self._group.seek,
                 let_go=self._let_go,
                 changed=self._changed.set,
+                metrics=self.metrics,
             )
 
     async def on_partitions_revoked(self, revoked: Sequence[TopicPartition]) -> None:
@@ -361,3 +435,13 @@ class Worker(ConsumerRebalanceListener):  # type: ignore[misc]  # aiokafka has n
 
 def _topic(lane: Lane) -> str:
     return str(lane[0].source.topic)
+
+
+async def _nothing_finished(source: TopicPartition) -> Committed | None:
+    return None
+
+
+def _highwater(consumer: AIOKafkaConsumer | None, source: TopicPartition) -> int | None:
+    if consumer is None or source not in consumer.assignment():
+        return None
+    return cast("int | None", consumer.highwater(source))

@@ -9,6 +9,7 @@ from aiokafka import TopicPartition
 
 from consumers.config import WorkerConfig
 from consumers.errors import Fenced
+from consumers.metrics import Metrics
 from consumers.offsets import Committed, decode_map
 from consumers.partition import AssignedPartition
 from schemas.record import Output
@@ -31,6 +32,8 @@ class FakeBroker:
 
     outputs: list[Output] = field(default_factory=list)
     committed: Committed | None = None
+    recovered: Committed | None = None
+    metrics: Metrics = field(default_factory=Metrics)
     calls: list[str] = field(default_factory=list)
     faults: list[tuple[str, BaseException]] = field(default_factory=list)
     let_go: list[TopicPartition] = field(default_factory=list)
@@ -43,6 +46,11 @@ class FakeBroker:
         self.calls.append("read back")
         self.fault("read back")
         return self.committed
+
+    async def recover(self, source: TopicPartition) -> Committed | None:
+        self.calls.append("recover")
+        self.fault("recover")
+        return self.recovered
 
     async def seek(self, source: TopicPartition, offset: int | None) -> int:
         self.calls.append(f"seek {offset}")
@@ -92,9 +100,11 @@ async def open_partition() -> AsyncIterator[Opener]:
                 NoHandler(),  # type: ignore[arg-type]
                 CONFIG,
                 read_back=broker.read_back,
+                recover=broker.recover,
                 seek=broker.seek,
                 let_go=broker.let_go.append,
                 changed=lambda: None,
+                metrics=broker.metrics,
                 new_publisher=broker.new_publisher,
             )
         )

@@ -1,0 +1,232 @@
+"""Every metric of the runtime, in one table from which the docs are made.
+
+``Metrics`` holds the counters that the runtime moves as things happen; what can be read off
+the worker at any moment (lag, depth, fill) is a gauge that ``WorkerCollector`` fills at each
+scrape. Names follow Prometheus: base units, ``_total`` for counters.
+"""
+
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass, field
+from typing import Literal
+
+from prometheus_client import CollectorRegistry, Counter, Histogram
+from prometheus_client.core import GaugeMetricFamily
+from prometheus_client.metrics_core import Metric
+
+Kind = Literal["counter", "gauge", "histogram"]
+SECONDS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 120)
+RECORDS = (1, 2, 5, 10, 20, 50, 100, 200, 500, 1000)
+
+
+@dataclass(frozen=True, slots=True)
+class Definition:
+    """One metric: what it counts, in words for whoever is woken up by it."""
+
+    name: str
+    kind: Kind
+    labels: tuple[str, ...]
+    meaning: str
+
+
+_BY_PARTITION = ("topic", "partition")
+
+TABLE: tuple[Definition, ...] = (
+    # How far behind, and since when.
+    Definition("twite_lag_records", "gauge", _BY_PARTITION, "Records on the log not taken in yet."),
+    Definition(
+        "twite_lag_seconds",
+        "gauge",
+        _BY_PARTITION,
+        "Age of the oldest record taken in and not committed; 0 where there is none.",
+    ),
+    # What is in hand, and what it waits for.
+    Definition("twite_in_flight", "gauge", (), "Records in the handler's hands."),
+    Definition("twite_slots", "gauge", (), "How many records the handler's side takes now."),
+    Definition(
+        "twite_waiting",
+        "gauge",
+        ("for",),
+        "Records waiting for their own lane, for a slot, for a retry, or for the commit.",
+    ),
+    Definition("twite_waiting_bytes", "gauge", (), "Memory that waiting records hold."),
+    Definition("twite_lanes", "gauge", (), "Lanes with something waiting."),
+    Definition("twite_lane_depth_max", "gauge", (), "Records waiting in the deepest lane."),
+    Definition(
+        "twite_stage_seconds",
+        "histogram",
+        ("stage",),
+        "Time of a record behind its own lane, for a slot, in the handler, for the commit.",
+    ),
+    # What became of it.
+    Definition("twite_records_total", "counter", ("topic",), "Records taken in."),
+    Definition(
+        "twite_outcomes_total",
+        "counter",
+        ("topic", "kind"),
+        "Records published: done, given_up.",
+    ),
+    Definition("twite_retries_total", "counter", ("topic",), "Attempts that are to be made again."),
+    Definition("twite_dead_letters_total", "counter", ("code",), "Records given up, by code."),
+    Definition(
+        "twite_handler_lost_seconds_total",
+        "counter",
+        ("why",),
+        "Handler time whose result was thrown away: cancelled, deadline, error.",
+    ),
+    # Transactions.
+    Definition(
+        "twite_transactions_total",
+        "counter",
+        ("result",),
+        "By result: committed, failed, fenced.",
+    ),
+    Definition("twite_transaction_seconds", "histogram", (), "Duration of committed transactions."),
+    Definition("twite_transaction_records", "histogram", (), "Inputs per committed transaction."),
+    Definition(
+        "twite_commit_age_seconds",
+        "gauge",
+        _BY_PARTITION,
+        "How long the oldest finished record has waited for its commit.",
+    ),
+    Definition(
+        "twite_map_fill_ratio",
+        "gauge",
+        _BY_PARTITION,
+        "Share of the commit metadata that the map may need; reading stops at 0.75.",
+    ),
+    # The group.
+    Definition(
+        "twite_partitions",
+        "gauge",
+        ("state",),
+        "Assigned partitions: opening, open, blocked (a batch that may not be unpacked).",
+    ),
+    Definition("twite_rebalances_total", "counter", (), "Assignments received."),
+    Definition("twite_loop_lag_seconds", "gauge", (), "Time since the reading loop last turned."),
+)
+
+_DEFINITIONS = {definition.name: definition for definition in TABLE}
+
+
+def _counter(name: str) -> Callable[[CollectorRegistry], Counter]:
+    definition = _DEFINITIONS[name]
+    return lambda registry: Counter(name, definition.meaning, definition.labels, registry=registry)
+
+
+def _histogram(name: str, buckets: tuple[float, ...]) -> Callable[[CollectorRegistry], Histogram]:
+    definition = _DEFINITIONS[name]
+    return lambda registry: Histogram(
+        name, definition.meaning, definition.labels, buckets=buckets, registry=registry
+    )
+
+
+class Metrics:
+    """The counters and histograms of one worker, on a registry of its own by default."""
+
+    def __init__(self, registry: CollectorRegistry | None = None) -> None:
+        self.registry = registry or CollectorRegistry()
+        on = self.registry
+        self.records = _counter("twite_records_total")(on)
+        self.outcomes = _counter("twite_outcomes_total")(on)
+        self.retries = _counter("twite_retries_total")(on)
+        self.dead_letters = _counter("twite_dead_letters_total")(on)
+        self.lost_seconds = _counter("twite_handler_lost_seconds_total")(on)
+        self.transactions = _counter("twite_transactions_total")(on)
+        self.rebalances = _counter("twite_rebalances_total")(on)
+        self.stage_seconds = _histogram("twite_stage_seconds", SECONDS)(on)
+        self.transaction_seconds = _histogram("twite_transaction_seconds", SECONDS)(on)
+        self.transaction_records = _histogram("twite_transaction_records", RECORDS)(on)
+
+
+@dataclass(frozen=True, slots=True)
+class PartitionState:
+    """What can be read off one assigned partition now. Times in seconds."""
+
+    topic: str
+    partition: int
+    state: Literal["opening", "open", "blocked"]
+    lag_records: int
+    lag_seconds: float
+    commit_age_seconds: float
+    map_fill_ratio: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class WorkerState:
+    """What can be read off a worker now."""
+
+    in_flight: int
+    slots: int
+    waiting_lane: int
+    waiting_slot: int
+    waiting_retry: int
+    waiting_commit: int
+    waiting_bytes: int
+    lanes: int
+    lane_depth_max: int
+    loop_lag_seconds: float
+    partitions: tuple[PartitionState, ...] = field(default=())
+
+    @property
+    def is_ready(self) -> bool:
+        """Every assigned partition is being read (a blocked one is as ready as it gets)."""
+        return all(partition.state != "opening" for partition in self.partitions)
+
+
+class WorkerCollector:
+    """Fills the gauges at each scrape from ``state``, which may answer None for "not now"."""
+
+    def __init__(self, state: Callable[[], WorkerState | None]) -> None:
+        self._state = state
+
+    def describe(self) -> Iterable[Metric]:
+        """Known beforehand, so that registering asks no worker."""
+        return [_gauge(d.name) for d in TABLE if d.kind == "gauge"]
+
+    def collect(self) -> Iterator[Metric]:
+        state = self._state()
+        if state is None:
+            return
+        values: dict[str, list[tuple[tuple[str, ...], float]]] = {
+            "twite_in_flight": [((), state.in_flight)],
+            "twite_slots": [((), state.slots)],
+            "twite_waiting": [
+                (("lane",), state.waiting_lane),
+                (("slot",), state.waiting_slot),
+                (("retry",), state.waiting_retry),
+                (("commit",), state.waiting_commit),
+            ],
+            "twite_waiting_bytes": [((), state.waiting_bytes)],
+            "twite_lanes": [((), state.lanes)],
+            "twite_lane_depth_max": [((), state.lane_depth_max)],
+            "twite_loop_lag_seconds": [((), state.loop_lag_seconds)],
+            "twite_partitions": [
+                ((name,), sum(p.state == name for p in state.partitions))
+                for name in ("opening", "open", "blocked")
+            ],
+        }
+        for name in ("lag_records", "lag_seconds", "commit_age_seconds", "map_fill_ratio"):
+            values[f"twite_{name}"] = [
+                ((p.topic, str(p.partition)), getattr(p, name)) for p in state.partitions
+            ]
+        for name, samples in values.items():
+            gauge = _gauge(name)
+            for labels, value in samples:
+                gauge.add_metric(labels, value)
+            yield gauge
+
+
+def _gauge(name: str) -> GaugeMetricFamily:
+    definition = _DEFINITIONS[name]
+    return GaugeMetricFamily(name, definition.meaning, labels=definition.labels)
+
+
+def as_markdown() -> str:
+    """The table for the docs."""
+    rows = ["| metric | kind | labels | meaning |", "|---|---|---|---|"]
+    for definition in TABLE:
+        labels = ", ".join(f"`{label}`" for label in definition.labels)
+        rows.append(
+            f"| `{definition.name}` | {definition.kind} | {labels} | {definition.meaning} |"
+        )
+    return "\n".join(rows) + "\n"
