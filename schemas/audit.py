@@ -16,13 +16,17 @@ Trust = Literal["trusted", "untrusted"]
 
 
 class InputRef(Payload):
-    """Where the input stands; ``source`` and ``id`` are the event's, null if unreadable."""
+    """Where the input stands; ``source`` and ``id`` are the event's, null if unreadable.
+
+    ``redrive_of``: where it failed before, ``topic/partition/offset``, if it was re-driven.
+    """
 
     topic: Id
     partition: Count
     offset: Count
     source: Id | None = None
     id: Id | None = None
+    redrive_of: Id | None = None
 
 
 class ContextItem(Payload):

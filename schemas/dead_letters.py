@@ -4,8 +4,16 @@ In: the record and the error. Out: the original key, value and headers, untouche
 order, followed by the four ``twite_*`` headers. The last four headers of a dead letter are
 always ours, so a record that already has headers of these names keeps them and is still
 read back exactly. A program that asks for a header by name takes the last of that name.
+
+Back again: ``redriven`` is that original for its own topic, its headers followed by
+``twite_redrive_of``, which names the place where it failed; and ``redrive_mark`` goes to the
+dead letter's own partition in the same transaction, where it says for as long as the dead
+letter is kept that this was done. So a dead-letter topic holds dead letters, whose last four
+headers are those above, and marks, which are no dead letters and have three headers of their
+own and no value.
 """
 
+import re
 from dataclasses import dataclass
 from typing import Final
 
@@ -18,7 +26,15 @@ ATTEMPTS: Final = "twite_attempts"
 ORIGIN: Final = "twite_origin"
 _OURS: Final = (ERROR_CODE, ERROR_DETAIL, ATTEMPTS, ORIGIN)
 
+REDRIVE_OF: Final = "twite_redrive_of"
+REDRIVEN_LETTER: Final = "twite_redriven_letter"
+REDRIVEN_AS: Final = "twite_redriven_as"
+_MARK: Final = (REDRIVE_OF, REDRIVEN_LETTER, REDRIVEN_AS)
+
 MAX_DETAIL_BYTES: Final = 1024
+_MAX_PLACE_BYTES: Final = 512
+# Kafka's own letters for topics; the numbers are Int32 and Int64.
+_PLACE: Final = re.compile(rb"[A-Za-z0-9._-]{1,249}/[0-9]{1,10}/[0-9]{1,19}")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -34,6 +50,24 @@ class DeadLetter:
     topic: str
     partition: int
     offset: int
+
+    @property
+    def origin(self) -> str:
+        """Where the original stands: ``topic/partition/offset``."""
+        return place_text(self.topic, self.partition, self.offset)
+
+
+@dataclass(frozen=True, slots=True)
+class RedriveMark:
+    """What a mark says; all three are places, ``topic/partition/offset``.
+
+    ``origin``: of the record that failed; ``letter``: of its dead letter; ``redriven_as``: of
+    the same record as it was published again.
+    """
+
+    origin: str
+    letter: str
+    redriven_as: str
 
 
 def dead_letter_topic(private: bool) -> str:
@@ -51,7 +85,7 @@ def dead_letter(record: Record, topic: str, code: str, detail: str, attempts: in
         code.encode(errors="replace"),
         _cut(detail),
         str(attempts).encode(),
-        f"{record.topic}/{record.partition}/{record.offset}".encode(),
+        place_text(record.topic, record.partition, record.offset).encode(),
     )
     return Output(
         topic=topic,
@@ -79,6 +113,55 @@ def parse_dead_letter(record: Record | Output) -> DeadLetter:
         partition=int(partition),
         offset=int(offset),
     )
+
+
+def redriven(letter: DeadLetter) -> Output:
+    """The original again, byte for byte, for its own topic; one header more says so."""
+    return Output(
+        topic=letter.topic,
+        key=letter.key,
+        value=letter.value,
+        headers=(*letter.headers, (REDRIVE_OF, letter.origin.encode())),
+    )
+
+
+def redrive_of(record: Record | Output) -> str | None:
+    """The place that a re-driven record failed at, the last one if more than once.
+
+    None where there is no such header, or it holds no place: anybody can write headers.
+    """
+    for name, value in reversed(record.headers):
+        if name == REDRIVE_OF:
+            return _place(value or b"")
+    return None
+
+
+def redrive_mark(topic: str, key: bytes | None, mark: RedriveMark) -> Output:
+    """The record for the dead letter's partition of ``topic`` that says it was re-driven."""
+    places = (mark.origin, mark.letter, mark.redriven_as)
+    headers = tuple(zip(_MARK, (place.encode() for place in places), strict=True))
+    return Output(topic=topic, key=key, value=None, headers=headers)
+
+
+def parse_redrive_mark(record: Record | Output) -> RedriveMark | None:
+    """What ``redrive_mark`` wrote; None where it is none."""
+    if record.value is not None or tuple(name for name, _ in record.headers) != _MARK:
+        return None
+    origin, letter, redriven_as = (_place(value or b"") for _, value in record.headers)
+    if origin is None or letter is None or redriven_as is None:
+        return None
+    return RedriveMark(origin, letter, redriven_as)
+
+
+def place_text(topic: str, partition: int, offset: int) -> str:
+    """``topic/partition/offset``."""
+    return f"{topic}/{partition}/{offset}"
+
+
+def _place(value: bytes) -> str | None:
+    """The text of a place; None where it is none."""
+    known = len(value) <= _MAX_PLACE_BYTES and _PLACE.fullmatch(value)
+    return value.decode() if known else None
 
 
 def _cut(detail: str) -> bytes:

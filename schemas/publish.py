@@ -20,9 +20,22 @@ PUBLISHED: Final = Path(__file__).parent / "published"
 CONTRACT_VERSION: Final = "1.0.0"
 DRAFT: Final = "https://json-schema.org/draft/2020-12/schema"
 DEAD_LETTER: Final = "dead-letter"
+REDRIVE_MARK: Final = "redrive-mark"
 
 _KAFKA_BINDING: Final = "0.5.0"
 _DEAD_LETTER_TOPICS: Final = (BOT_DEAD_LETTERS, BOT_DEAD_LETTERS_PRIVATE)
+_DEAD_LETTERS: Final = f"""\
+A dead letter is the original, its key, value and headers byte for byte, followed by four
+headers: `{dead_letters.ERROR_CODE}`, `{dead_letters.ERROR_DETAIL}`, `{dead_letters.ATTEMPTS}`
+and `{dead_letters.ORIGIN}` (`topic/partition/offset`).
+
+When it is re-driven (`twite dead-letters redrive`), the original is published again to its own
+topic and partition with one more header, the last: `{dead_letters.REDRIVE_OF}`, the place where
+it failed (`topic/partition/offset`). `ce_source` and `ce_id` stay, so everybody else may take it
+for the same event. In the same transaction a mark is appended to the dead letter's partition: the
+same key, no value, and the headers `{dead_letters.REDRIVE_OF}`, `{dead_letters.REDRIVEN_LETTER}`
+(the place of the dead letter) and `{dead_letters.REDRIVEN_AS}` (the place of the new record).
+Readers of the dead-letter topics skip records that do not end in the four headers above."""
 _TAGS: Final = {"public": "public and unlisted only", "private": "may hold private text"}
 
 Json = dict[str, Any]
@@ -61,6 +74,20 @@ def dead_letter_headers() -> Json:
         dead_letters.ATTEMPTS: "How often it was handled, decimal.",
         dead_letters.ORIGIN: "topic/partition/offset",
     }
+    return _text_headers(texts)
+
+
+def redrive_mark_headers() -> Json:
+    """JSON Schema of the headers of a mark on a dead-letter topic: these and no others."""
+    texts = {
+        dead_letters.REDRIVE_OF: "topic/partition/offset of the record that failed.",
+        dead_letters.REDRIVEN_LETTER: "topic/partition/offset of its dead letter.",
+        dead_letters.REDRIVEN_AS: "topic/partition/offset where it was published again.",
+    }
+    return {**_text_headers(texts), "additionalProperties": False}
+
+
+def _text_headers(texts: Mapping[str, str]) -> Json:
     properties = {name: {"type": "string", "description": text} for name, text in texts.items()}
     return {"type": "object", "properties": properties, "required": list(properties)}
 
@@ -83,6 +110,7 @@ def asyncapi() -> Json:
             "messages": {
                 **{name: _message(kind) for name, kind in EVENT_TYPES.items()},
                 DEAD_LETTER: _dead_letter_message(),
+                REDRIVE_MARK: _redrive_mark_message(),
             }
         },
     }
@@ -131,6 +159,7 @@ def contract_page() -> str:
                 "## Topics\n\nTopics partitioned by conversation have the same number of "
                 "partitions.\n\n" + _topics_table(),
                 "## Event types\n\n" + _types_table(),
+                "## Dead letters\n\n" + _DEAD_LETTERS,
                 "## Outcomes\n\n" + _codes_table(codes.Outcome),
                 "## Skip reasons\n\n" + _codes_table(codes.SkipReason),
                 "## Error codes\n\nThe first that applies, in this order.\n\n"
@@ -174,7 +203,8 @@ def _days(retention_ms: int) -> str:
 
 
 def _channel(topic: Topic) -> Json:
-    messages = topic.types or ((DEAD_LETTER,) if topic.name in _DEAD_LETTER_TOPICS else ())
+    letters = (DEAD_LETTER, REDRIVE_MARK) if topic.name in _DEAD_LETTER_TOPICS else ()
+    messages = topic.types or letters
     return {
         "address": topic.name,
         "description": topic.carries[0].upper() + topic.carries[1:] + ".",
@@ -240,6 +270,17 @@ def _dead_letter_message() -> Json:
         "summary": "Key, value and headers of the original as they were, and four headers.",
         "contentType": "application/octet-stream",
         "headers": dead_letter_headers(),
+        "bindings": _key_binding(TOPICS[BOT_DEAD_LETTERS]),
+    }
+
+
+def _redrive_mark_message() -> Json:
+    return {
+        "name": REDRIVE_MARK,
+        "title": "Mark of a re-driven dead letter",
+        "summary": "The key of the dead letter, no value, and three headers.",
+        "contentType": "application/octet-stream",
+        "headers": redrive_mark_headers(),
         "bindings": _key_binding(TOPICS[BOT_DEAD_LETTERS]),
     }
 

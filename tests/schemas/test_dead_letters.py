@@ -4,12 +4,18 @@ from hypothesis import strategies as st
 
 from schemas.dead_letters import (
     MAX_DETAIL_BYTES,
+    REDRIVE_OF,
     DeadLetter,
+    RedriveMark,
     dead_letter,
     dead_letter_topic,
     parse_dead_letter,
+    parse_redrive_mark,
+    redrive_mark,
+    redrive_of,
+    redriven,
 )
-from schemas.record import Record
+from schemas.record import Output, Record
 from schemas.topics import DEAD_LETTER_BYTES, RECORD_BYTES
 
 RECORD = Record(
@@ -126,3 +132,59 @@ def test_the_largest_record_still_fits_with_our_headers() -> None:
         len(name) + len(value or b"") + 20 for name, value in ours
     )  # 20: lengths around them
     assert RECORD_BYTES + added < DEAD_LETTER_BYTES
+
+
+def test_a_redriven_record_is_the_original_and_one_header() -> None:
+    letter = parse_dead_letter(dead_letter(RECORD, "bot.dead-letters", "c", "d", 1))
+    again = redriven(letter)
+    assert (again.topic, again.key, again.value) == (RECORD.topic, RECORD.key, RECORD.value)
+    assert again.headers == (*RECORD.headers, ("twite_redrive_of", b"feed.mentions/3/17"))
+    assert redrive_of(again) == letter.origin == "feed.mentions/3/17"
+
+
+def test_a_second_failure_names_the_last_place() -> None:
+    first = redriven(parse_dead_letter(dead_letter(RECORD, "t", "c", "d", 1)))
+    failed = Record(
+        topic="feed.mentions",
+        partition=3,
+        offset=99,
+        timestamp_ms=0,
+        key=first.key,
+        value=first.value,
+        headers=first.headers,
+    )
+    second = redriven(parse_dead_letter(dead_letter(failed, "t", "c", "d", 1)))
+    assert redrive_of(failed) == "feed.mentions/3/17"
+    assert redrive_of(second) == "feed.mentions/3/99"
+    assert second.headers[: len(first.headers)] == first.headers
+
+
+@pytest.mark.parametrize(
+    "value", [None, b"", b"feed.mentions", b"a/b/1", b"a/1/2\n", b"\xff/1/2", b"a" * 600 + b"/1/2"]
+)
+def test_a_header_that_holds_no_place_says_nothing(value: bytes | None) -> None:
+    assert (
+        redrive_of(Output(topic="t", key=None, value=None, headers=((REDRIVE_OF, value),))) is None
+    )
+    assert redrive_of(RECORD) is None
+
+
+def test_a_mark_is_read_back_and_is_no_dead_letter() -> None:
+    mark = RedriveMark("feed.mentions/3/17", "bot.dead-letters/3/4", "feed.mentions/3/99")
+    output = redrive_mark("bot.dead-letters", b"k", mark)
+    assert (output.topic, output.key, output.value) == ("bot.dead-letters", b"k", None)
+    assert parse_redrive_mark(output) == mark
+    with pytest.raises(ValueError, match="not a dead letter"):
+        parse_dead_letter(output)
+
+
+def test_a_dead_letter_is_no_mark() -> None:
+    mark = redrive_mark("t", None, RedriveMark("a/0/1", "b/0/1", "a/0/2"))
+    failed = Record(
+        topic="a", partition=0, offset=0, timestamp_ms=0, key=None, value=None, headers=mark.headers
+    )
+    assert parse_redrive_mark(dead_letter(failed, "t", "c", "d", 0)) is None
+    faulty = Output(
+        topic="t", key=None, value=None, headers=(*mark.headers[:2], ("twite_redriven_as", b"?"))
+    )
+    assert parse_redrive_mark(faulty) is None

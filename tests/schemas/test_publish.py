@@ -7,11 +7,12 @@ from jsonschema import Draft202012Validator
 
 from schemas.codec import decode, encode
 from schemas.codes import ErrorCode, Outcome, SkipReason
-from schemas.dead_letters import dead_letter
+from schemas.dead_letters import REDRIVE_OF, RedriveMark, dead_letter, redrive_mark
 from schemas.names import MENTION_CREATED
 from schemas.publish import (
     DEAD_LETTER,
     PUBLISHED,
+    REDRIVE_MARK,
     asyncapi,
     contract_page,
     documents,
@@ -121,7 +122,7 @@ def test_every_reference_of_the_document_leads_somewhere() -> None:
 
 def test_channels_are_the_topics_with_their_types_and_twite_reads_or_writes_each() -> None:
     assert {name: set(channel["messages"]) for name, channel in DOCUMENT["channels"].items()} == {
-        topic.name: {DEAD_LETTER} if "dead" in topic.name else set(topic.types)
+        topic.name: {DEAD_LETTER, REDRIVE_MARK} if "dead" in topic.name else set(topic.types)
         for topic in TOPICS.values()
     }
     received = {n for n, o in DOCUMENT["operations"].items() if o["action"] == "receive"}
@@ -157,7 +158,17 @@ def test_the_headers_of_a_dead_letter_are_those_of_the_document() -> None:
     assert list(schema["properties"]) == [name for name, _ in output.headers[-4:]]
 
 
+def test_the_headers_of_a_redrive_mark_are_those_of_the_document() -> None:
+    schema = DOCUMENT["components"]["messages"][REDRIVE_MARK]["headers"]
+    Draft202012Validator.check_schema(schema)
+    mark = redrive_mark("bot.dead-letters", b"k", RedriveMark("a/0/1", "b/0/2", "a/0/3"))
+    written = {name: (value or b"").decode() for name, value in mark.headers}
+    assert Draft202012Validator(schema).is_valid(written)
+    assert list(schema["properties"]) == list(written)
+
+
 def test_the_page_for_people_has_every_topic_type_and_code() -> None:
     page = contract_page()
     words = [*TOPICS, *EVENT_TYPES, *ErrorCode, *SkipReason, *Outcome]
     assert [word for word in words if f"| `{word}` |" not in page] == []
+    assert f"`{REDRIVE_OF}`" in page
