@@ -26,6 +26,7 @@ from schemas.audit import (
     SegmentRecord,
 )
 from schemas.codes import Outcome
+from schemas.dead_letters import redrive_of
 from schemas.fields import Payload
 from schemas.ids import decision_id
 from schemas.record import Record
@@ -123,6 +124,7 @@ def dead_letter_record(
             offset=record.offset,
             source=source[0] if source else None,
             id=source[1] if source else None,
+            redrive_of=redrive_of(record),
         ),
         source_ref=source_ref(asked.data) if asked else None,
         conversation_id=conversation_of(asked.data) if asked else None,
@@ -139,6 +141,7 @@ def _input(asked: Asked) -> InputRef:
         offset=asked.offset,
         source=asked.envelope.source,
         id=asked.envelope.id,
+        redrive_of=asked.redrive_of,
     )
 
 

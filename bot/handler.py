@@ -30,7 +30,7 @@ from consumers.lanes import NO_SHARE, Share
 from model.engine import Engine, EngineError, RequestRefused
 from schemas import codec, headers, names
 from schemas.codes import ErrorCode, Outcome
-from schemas.dead_letters import dead_letter, dead_letter_topic
+from schemas.dead_letters import dead_letter, dead_letter_topic, redrive_of
 from schemas.envelope import Envelope
 from schemas.faults import Fault
 from schemas.feed import MentionCreated
@@ -78,7 +78,12 @@ class BotHandler:
         except Fault as fault:
             private = codec.is_private(record)
             raise GiveUp(fault.code.value, fault.detail, private=private) from None
-        seen = self._memory.meet(asked.envelope, asked.data, self._decision_id(record))
+        seen = self._memory.meet(
+            asked.envelope,
+            asked.data,
+            self._decision_id(record),
+            redriven=asked.redrive_of is not None,
+        )
         payload = replace(asked, seen=seen)
         return Job(record, lane_of(asked.data), payload, share_of(asked.data))
 
@@ -115,6 +120,7 @@ class BotHandler:
             decision,
             envelope,
         )
+        self._memory.failed(decision.decision_id)
         _log(record, decision.outcome, error.code, attempts)
         return letter, audit
 
@@ -199,6 +205,7 @@ def _asked(record: Record) -> Asked:
         offset=record.offset,
         envelope=event.envelope,
         data=event.data,
+        redrive_of=redrive_of(record),
     )
 
 

@@ -104,7 +104,8 @@ class Seen:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Asked:
-    """One decoded input and where it stands."""
+    """One decoded input and where it stands; ``redrive_of``: where it failed before
+    (``topic/partition/offset``), if an operator had it published again."""
 
     topic: str
     partition: int
@@ -112,6 +113,7 @@ class Asked:
     envelope: Envelope
     data: Source
     seen: Seen = Seen()
+    redrive_of: str | None = None
 
 
 def post_of(data: MentionCreated | MessageCreated | MessageEdited) -> Post | Message:

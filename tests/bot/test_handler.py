@@ -18,7 +18,7 @@ from consumers.handler import GiveUp, Handler, RetryLater
 from model.echo import EchoEngine
 from schemas import codec, names
 from schemas.audit import DecisionRecorded
-from schemas.dead_letters import parse_dead_letter
+from schemas.dead_letters import parse_dead_letter, redriven
 from schemas.envelope import Event
 from schemas.feed import Account, MessageDeleted, Ref
 from schemas.ids import decision_id
@@ -293,6 +293,43 @@ async def test_an_event_the_bot_does_not_read_is_a_dead_letter(handler: BotHandl
     )
     letter, _ = await run(handler, one)
     assert parse_dead_letter(letter).error_code == "wrong-topic"
+
+
+async def test_a_redriven_record_is_answered_once_under_a_decision_of_its_own(
+    handler: BotHandler,
+) -> None:
+    first = record(mention(), offset=7)
+    handler.open(first)
+    error = GiveUp("deadline", "too slow", private=False)
+    letter, audit = handler.give_up(first, error, attempts=5)
+    copy = decision_of(await run(handler, record(mention(), offset=8)))
+    assert (copy.reason, copy.duplicate_of) == ("duplicate", decision_of([audit]).decision_id)
+
+    again = redriven(parse_dead_letter(letter))
+    assert (again.key, again.value, again.headers[:-1]) == (first.key, first.value, first.headers)
+    second = replace(first, offset=9, headers=again.headers)
+    outputs = await run(handler, second)
+    reply, decision = read(outputs[0]).data, decision_of(outputs)
+    assert isinstance(reply, ReplyCreated)
+    assert decision.outcome == "replied"
+    assert decision.input.redrive_of == "feed.mentions/2/7"
+    assert decision.decision_id == decision_id(BOT.id, "cluster-1", first.topic, 2, 9)
+    third = decision_of(await run(handler, replace(second, offset=10)))
+    assert (third.reason, third.duplicate_of) == ("duplicate", decision.decision_id)
+
+
+async def test_a_redriven_record_of_something_answered_is_a_repeat(handler: BotHandler) -> None:
+    answered = decision_of(await run(handler, record(mention(), offset=7)))
+    again = record(mention(), offset=8, twite_redrive_of="feed.mentions/2/7")
+    decision = decision_of(await run(handler, again))
+    assert (decision.reason, decision.duplicate_of) == ("duplicate", answered.decision_id)
+    assert decision.input.redrive_of == "feed.mentions/2/7"
+
+
+async def test_a_redriven_record_that_fails_again_says_so(handler: BotHandler) -> None:
+    bad = replace(record(mention(), twite_redrive_of="feed.mentions/2/3"), value=b"{")
+    decision = decision_of(await run(handler, bad))
+    assert (decision.outcome, decision.input.redrive_of) == ("dead_lettered", "feed.mentions/2/3")
 
 
 async def test_giving_up_on_a_good_record_names_its_conversation(handler: BotHandler) -> None:

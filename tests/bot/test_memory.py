@@ -39,6 +39,36 @@ def test_the_same_record_again_is_no_repeat_of_itself() -> None:
     assert memory.meet(envelope(), mention(), "d1") == Seen()
 
 
+def test_a_redriven_record_takes_the_place_of_its_dead_letter_once() -> None:
+    memory = Memory()
+    memory.meet(envelope(), mention(), "d1")
+    memory.failed("d1")
+    assert memory.meet(envelope(), mention(), "copy") == Seen("d1", "d1")
+    assert memory.meet(envelope(), mention(), "d2", redriven=True) == Seen()
+    assert memory.meet(envelope(), mention(), "d2", redriven=True) == Seen()  # opened again
+    assert memory.meet(envelope(), mention(), "d3", redriven=True) == Seen("d2", "d2")
+    memory.failed("d2")
+    assert memory.meet(envelope(), mention(), "d4", redriven=True) == Seen()
+
+
+def test_a_redriven_record_stays_a_repeat_of_what_was_answered() -> None:
+    memory = Memory()
+    memory.meet(envelope(), mention(), "d1")
+    assert memory.meet(envelope(), mention(), "d2", redriven=True) == Seen("d1", "d1")
+    memory.meet(envelope(id="e2"), direct(), "d3")
+    memory.failed("d3")
+    assert memory.meet(envelope(id="e3"), direct(), "d4", redriven=True) == Seen()
+    assert memory.meet(envelope(id="e2"), direct(), "d5") == Seen("d3", "d4")
+
+
+def test_failures_are_bounded_too() -> None:
+    memory = Memory(entries=2)
+    memory.meet(envelope(), mention(), "d1")
+    for decision in ("d1", "x", "y"):
+        memory.failed(decision)
+    assert memory.meet(envelope(), mention(), "d2", redriven=True) == Seen("d1", "d1")
+
+
 def test_keys_are_not_mixed_up() -> None:
     recent = Recent(10)
     recent.first("d1", "ab", "c")
