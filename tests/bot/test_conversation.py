@@ -93,6 +93,7 @@ async def test_the_record_explains_the_reply(echo: EchoEngine) -> None:
         "offset": 7,
         "source": "/platform",
         "id": "event-1",
+        "redrive_of": None,
     }
     assert record.reply_ids == (decision.replies[0].reply_id,)
     assert record.conversation_id == "conv-1"
