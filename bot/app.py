@@ -8,20 +8,24 @@ argument, which is what tests do. The lines that it logs are read by ``bot/demo.
 
 import asyncio
 import contextlib
+import functools
 import itertools
 import math
 import os
 import signal
 import time
 from collections.abc import Awaitable, Callable
+from dataclasses import dataclass, field
 from typing import Any, TypeVar
 
 import structlog
 
 from bot.clients import cluster_id, options
 from bot.handler import BotHandler
+from bot.http import Status, application, serving
 from bot.logs import configure_logging
 from bot.prompt import load_prompts
+from bot.recovery import finished_on_audit
 from bot.settings import ModelSettings, Settings
 from bot.values import BotIdentity, Limits, Setup
 from bot.version import code_version
@@ -29,6 +33,7 @@ from consumers.backoff import full_jitter
 from consumers.config import WorkerConfig
 from consumers.errors import BrokerUnreachable
 from consumers.handler import Handler
+from consumers.metrics import Metrics, WorkerState
 from consumers.worker import Worker
 from model.engine import Capacity, Engine, Sampling
 from model.loader import build_engine
@@ -62,14 +67,31 @@ async def run_worker(
     """
     configure_logging(settings.logging)
     stopping = stop or asyncio.Event()
-    with _signals(stopping.set):
+    running = Running()
+    status = Status(asyncio.get_running_loop(), running.state)
+    pages = application(status, running.is_ready, running.metrics)
+    with _signals(stopping.set), serving(settings.http, pages):
         engine = engine or engine_of(settings.model)
         try:
             if await _unless(stopping, _start(engine, settings)):
-                await _answer(settings, engine, stopping)
+                await _answer(settings, engine, stopping, running)
         finally:
             await engine.stop()
             log.info("worker stopped")
+
+
+@dataclass
+class Running:
+    """What the health pages look at: nothing before the engine is up."""
+
+    metrics: Metrics = field(default_factory=Metrics)
+    worker: Worker | None = None
+
+    def state(self) -> WorkerState | None:
+        return self.worker.state() if self.worker is not None else None
+
+    def is_ready(self) -> bool:
+        return self.worker is not None and self.worker.is_assigned
 
 
 def engine_of(settings: ModelSettings) -> Engine:
@@ -170,7 +192,9 @@ async def _start(engine: Engine, settings: Settings) -> bool:
     return True
 
 
-async def _answer(settings: Settings, engine: Engine, stopping: asyncio.Event) -> None:
+async def _answer(
+    settings: Settings, engine: Engine, stopping: asyncio.Event, running: Running
+) -> None:
     cluster = await _unless(stopping, _cluster(settings))
     if cluster is None:
         return
@@ -178,7 +202,10 @@ async def _answer(settings: Settings, engine: Engine, stopping: asyncio.Event) -
         worker_config(settings),
         handler_factory(setup_of(settings, cluster), engine),
         slots=lambda: places(engine.capacity()),
+        recover=functools.partial(finished_on_audit, settings.kafka),
+        metrics=running.metrics,
     )
+    running.worker = worker
     tasks = (
         asyncio.create_task(_stop_when(stopping, worker), name="stop the worker"),
         asyncio.create_task(_tell_when_ready(worker), name="tell when ready"),
@@ -186,6 +213,7 @@ async def _answer(settings: Settings, engine: Engine, stopping: asyncio.Event) -
     try:
         await worker.run()
     finally:
+        running.worker = None
         for task in tasks:
             task.cancel()
 

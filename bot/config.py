@@ -29,7 +29,6 @@ OTHER_VARIABLES = frozenset(
     {
         CONFIG_VARIABLE,
         "TWITE_CACHE",
-        "TWITE_HTTP__PORT",
         "TWITE_VIEWS__DIRECTORY",
         "TWITE_LIMITS__ENABLED",
     }

@@ -172,6 +172,15 @@ class WorkerSettings(Group):
     """Seconds that one try may take before it is cancelled."""
 
 
+class HttpSettings(Group):
+    """Where a worker serves ``/livez``, ``/readyz`` and ``/metrics``."""
+
+    host: str = "127.0.0.1"
+    """The address to listen on; 0.0.0.0 for all, as containers need it."""
+    port: int | None = Field(default=None, ge=0, le=65535)
+    """The port. Unset: the first free one from 9464 on, so several workers fit on a machine."""
+
+
 class LoggingSettings(Group):
     """What a worker says about itself, on standard error."""
 
@@ -197,6 +206,7 @@ class Settings(BaseSettings):
     bot: BotSettings = BotSettings()
     model: ModelSettings = ModelSettings()
     worker: WorkerSettings = WorkerSettings()
+    http: HttpSettings = HttpSettings()
     logging: LoggingSettings = LoggingSettings()
 
     @cached_property

@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 from typing import Literal
 
-from prometheus_client import CollectorRegistry, Counter, Histogram
+from prometheus_client import CollectorRegistry, Counter, Histogram, disable_created_metrics
 from prometheus_client.core import GaugeMetricFamily
 from prometheus_client.metrics_core import Metric
 
@@ -105,6 +105,7 @@ TABLE: tuple[Definition, ...] = (
     Definition("twite_loop_lag_seconds", "gauge", (), "Time since the reading loop last turned."),
 )
 
+disable_created_metrics()  # type: ignore[no-untyped-call]  # a second series for each, unused
 _DEFINITIONS = {definition.name: definition for definition in TABLE}
 
 

@@ -107,8 +107,11 @@ class OffsetTracker:
 
     @property
     def has_room(self) -> bool:
-        """May more be taken in? Whatever finishes next, the map must still fit."""
-        return self.fill < INTAKE_SHARE
+        """May more be taken in? Whatever finishes next, the map must still fit.
+
+        With nothing in hand there is always room, or a map that is too wide would never end.
+        """
+        return not self._unfinished or self.fill < INTAKE_SHARE
 
 
 def encode_map(unfinished: list[int], end: int) -> str:

@@ -98,7 +98,11 @@ async def test_a_worker_waits_for_its_broker_until_it_is_stopped(
         stop.set()
         await running
     events = [json.loads(line) for line in (said + capsys.readouterr().err).splitlines()]
-    assert [entry["event"] for entry in events][:2] == ["loading the engine", "engine ready"]
+    assert events[0]["event"] == "health and metrics"
+    assert [entry["event"] for entry in events][1:3] == [
+        "loading the engine",
+        "engine ready",
+    ]
     assert events[-1]["event"] == "worker stopped"
     ours = [entry for entry in events if not entry["logger"].startswith("aiokafka")]
     assert {entry["level"] for entry in ours} == {"info", "warning"}
