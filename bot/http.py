@@ -16,7 +16,7 @@ from wsgiref.simple_server import WSGIRequestHandler, WSGIServer, make_server
 from wsgiref.types import StartResponse, WSGIApplication, WSGIEnvironment
 
 import structlog
-from prometheus_client import make_wsgi_app
+from prometheus_client import CollectorRegistry, make_wsgi_app
 
 from bot.errors import Trouble
 from bot.settings import HttpSettings
@@ -56,8 +56,9 @@ def application(
     status: Callable[[], WorkerState | None], is_ready: Callable[[], bool], metrics: Metrics
 ) -> WSGIApplication:
     """The three pages. ``is_ready``: assigned, and the engine is up."""
-    metrics.registry.register(WorkerCollector(_quietly(status)))
-    exposition = make_wsgi_app(metrics.registry)
+    registry = CollectorRegistry()
+    registry.register(WorkerCollector(metrics, _quietly(status)))
+    exposition = make_wsgi_app(registry)
 
     def app(environ: WSGIEnvironment, start: StartResponse) -> Iterable[bytes]:
         match environ.get("PATH_INFO"):

@@ -5,12 +5,13 @@ the worker at any moment (lag, depth, fill) is a gauge that ``WorkerCollector`` 
 scrape. Names follow Prometheus: base units, ``_total`` for counters.
 """
 
+import itertools
+from bisect import bisect_left
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 from typing import Literal
 
-from prometheus_client import CollectorRegistry, Counter, Histogram, disable_created_metrics
-from prometheus_client.core import GaugeMetricFamily
+from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily
 from prometheus_client.metrics_core import Metric
 
 Kind = Literal["counter", "gauge", "histogram"]
@@ -105,38 +106,84 @@ TABLE: tuple[Definition, ...] = (
     Definition("twite_loop_lag_seconds", "gauge", (), "Time since the reading loop last turned."),
 )
 
-disable_created_metrics()  # type: ignore[no-untyped-call]  # a second series for each, unused
 _DEFINITIONS = {definition.name: definition for definition in TABLE}
 
 
-def _counter(name: str) -> Callable[[CollectorRegistry], Counter]:
-    definition = _DEFINITIONS[name]
-    return lambda registry: Counter(name, definition.meaning, definition.labels, registry=registry)
+class Tally:
+    """A counter by labels, in plain numbers: it moves several times per record."""
+
+    def __init__(self, name: str) -> None:
+        self.name = name
+        self._counts: dict[tuple[str, ...], float] = {}
+
+    def add(self, *labels: str, by: float = 1.0) -> None:
+        """Count ``by`` for these labels, in the order of the table."""
+        self._counts[labels] = self._counts.get(labels, 0.0) + by
+
+    def family(self) -> Metric:
+        definition = _DEFINITIONS[self.name]
+        family = CounterMetricFamily(self.name, definition.meaning, labels=definition.labels)
+        for labels, count in list(self._counts.items()) or _zero(definition):
+            family.add_metric(labels, count)
+        return family
 
 
-def _histogram(name: str, buckets: tuple[float, ...]) -> Callable[[CollectorRegistry], Histogram]:
-    definition = _DEFINITIONS[name]
-    return lambda registry: Histogram(
-        name, definition.meaning, definition.labels, buckets=buckets, registry=registry
-    )
+class Distribution:
+    """A histogram in plain numbers."""
+
+    def __init__(self, bounds: tuple[float, ...]) -> None:
+        self._bounds = bounds
+        self._counts = [0] * (len(bounds) + 1)
+        self._sum = 0.0
+
+    def add(self, value: float) -> None:
+        """Count one value into the first bucket whose bound it does not exceed."""
+        self._counts[bisect_left(self._bounds, value)] += 1
+        self._sum += value
+
+    def add_to(self, family: HistogramMetricFamily, *labels: str) -> None:
+        """Write the buckets, which Prometheus wants cumulative."""
+        cumulative = list(itertools.accumulate(self._counts))
+        bounds = [*(f"{bound:g}" for bound in self._bounds), "+Inf"]
+        family.add_metric(labels, list(zip(bounds, cumulative, strict=True)), self._sum)
+
+
+def _zero(definition: Definition) -> list[tuple[tuple[str, ...], float]]:
+    """A counter without labels is there from the beginning."""
+    return [] if definition.labels else [((), 0.0)]
 
 
 class Metrics:
-    """The counters and histograms of one worker, on a registry of its own by default."""
+    """What one worker counts as things happen; only its event loop writes here."""
 
-    def __init__(self, registry: CollectorRegistry | None = None) -> None:
-        self.registry = registry or CollectorRegistry()
-        on = self.registry
-        self.records = _counter("twite_records_total")(on)
-        self.outcomes = _counter("twite_outcomes_total")(on)
-        self.retries = _counter("twite_retries_total")(on)
-        self.dead_letters = _counter("twite_dead_letters_total")(on)
-        self.lost_seconds = _counter("twite_handler_lost_seconds_total")(on)
-        self.transactions = _counter("twite_transactions_total")(on)
-        self.rebalances = _counter("twite_rebalances_total")(on)
-        self.stage_seconds = _histogram("twite_stage_seconds", SECONDS)(on)
-        self.transaction_seconds = _histogram("twite_transaction_seconds", SECONDS)(on)
-        self.transaction_records = _histogram("twite_transaction_records", RECORDS)(on)
+    def __init__(self) -> None:
+        self.records = Tally("twite_records_total")
+        self.outcomes = Tally("twite_outcomes_total")
+        self.retries = Tally("twite_retries_total")
+        self.dead_letters = Tally("twite_dead_letters_total")
+        self.lost_seconds = Tally("twite_handler_lost_seconds_total")
+        self.transactions = Tally("twite_transactions_total")
+        self.rebalances = Tally("twite_rebalances_total")
+        self.lane_seconds = Distribution(SECONDS)
+        self.slot_seconds = Distribution(SECONDS)
+        self.handler_seconds = Distribution(SECONDS)
+        self.commit_seconds = Distribution(SECONDS)
+        self.transaction_seconds = Distribution(SECONDS)
+        self.transaction_records = Distribution(RECORDS)
+
+    def collect(self) -> Iterator[Metric]:
+        """Everything counted so far."""
+        for tally in vars(self).values():
+            if isinstance(tally, Tally):
+                yield tally.family()
+        stages = _histogram("twite_stage_seconds")
+        for stage in ("lane", "slot", "handler", "commit"):
+            getattr(self, f"{stage}_seconds").add_to(stages, stage)
+        yield stages
+        for name in ("transaction_seconds", "transaction_records"):
+            family = _histogram(f"twite_{name}")
+            getattr(self, name).add_to(family)
+            yield family
 
 
 @dataclass(frozen=True, slots=True)
@@ -175,9 +222,11 @@ class WorkerState:
 
 
 class WorkerCollector:
-    """Fills the gauges at each scrape from ``state``, which may answer None for "not now"."""
+    """Everything of a worker for a scrape: what it counted, and the gauges read off ``state``,
+    which may answer None for "not now"."""
 
-    def __init__(self, state: Callable[[], WorkerState | None]) -> None:
+    def __init__(self, metrics: Metrics, state: Callable[[], WorkerState | None]) -> None:
+        self._metrics = metrics
         self._state = state
 
     def describe(self) -> Iterable[Metric]:
@@ -185,6 +234,7 @@ class WorkerCollector:
         return [_gauge(d.name) for d in TABLE if d.kind == "gauge"]
 
     def collect(self) -> Iterator[Metric]:
+        yield from self._metrics.collect()
         state = self._state()
         if state is None:
             return
@@ -220,6 +270,11 @@ class WorkerCollector:
 def _gauge(name: str) -> GaugeMetricFamily:
     definition = _DEFINITIONS[name]
     return GaugeMetricFamily(name, definition.meaning, labels=definition.labels)
+
+
+def _histogram(name: str) -> HistogramMetricFamily:
+    definition = _DEFINITIONS[name]
+    return HistogramMetricFamily(name, definition.meaning, labels=definition.labels)
 
 
 def as_markdown() -> str:

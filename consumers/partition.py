@@ -31,6 +31,8 @@ from schemas.record import Output
 
 log = structlog.get_logger(__name__)
 
+_CANCEL_TIMEOUT_S = 5.0
+
 
 Kind = Literal["done", "given_up"]
 
@@ -51,6 +53,12 @@ class Publisher(Protocol):
     async def start(self) -> None: ...
     async def publish(self, outputs: Sequence[Output], offset: int, metadata: str) -> None: ...
     async def discard(self) -> None: ...
+
+
+class Cancellable(Protocol):
+    """What a handler works on; it is told why before its task is cancelled."""
+
+    ending: str
 
 
 class AssignedPartition:
@@ -78,7 +86,9 @@ class AssignedPartition:
     ) -> None:
         self.source = source
         self.handler = handler
-        self.running: set[asyncio.Task[None]] = set()
+        self._running: dict[asyncio.Task[None], Cancellable] = {}
+        self._quiet = asyncio.Event()  # nothing is in the handler's hands
+        self._quiet.set()
         self._config = config
         self._read_back = read_back
         self._recover = recover
@@ -175,14 +185,28 @@ class AssignedPartition:
         await self._flush()
         await self._stop_publishing()
 
+    def enter(self, task: asyncio.Task[None], work: Cancellable) -> None:
+        """A record of this partition is in the handler's hands, in this task."""
+        self._running[task] = work
+        self._quiet.clear()
+
+    def leave(self, task: asyncio.Task[None]) -> None:
+        """It is not any more."""
+        del self._running[task]
+        if not self._running:
+            self._quiet.set()
+
     async def _drain(self, deadline: float) -> None:
-        remaining = max(0.0, deadline - asyncio.get_running_loop().time())
-        if self.running:
-            await asyncio.wait(self.running, timeout=remaining)
-        for task in self.running:
+        remaining = deadline - asyncio.get_running_loop().time()
+        if not await _within(self._quiet, remaining):
+            self._cancel_running()
+            if not await _within(self._quiet, _CANCEL_TIMEOUT_S):
+                log.error("a handler ignores its cancellation", partition=str(self.source))
+
+    def _cancel_running(self) -> None:
+        for task, work in self._running.items():
+            work.ending = "partition"
             task.cancel()
-        if self.running:
-            await asyncio.wait(self.running)
 
     async def _flush(self) -> None:
         """What is finished gets one more commit's time to be published."""
@@ -213,7 +237,7 @@ class AssignedPartition:
                 self._idle.set()
         except Fenced:
             log.warning("fenced: another worker owns the partition", partition=str(self.source))
-            self._metrics.transactions.labels("fenced").inc()
+            self._metrics.transactions.add("fenced")
             self.abandon()
         except Exception as error:
             log.exception("partition stopped", partition=str(self.source), error=repr(error))
@@ -224,8 +248,7 @@ class AssignedPartition:
         self.shut()
         self._pending.clear()
         self._idle.set()
-        for task in self.running:
-            task.cancel()
+        self._cancel_running()
         self._let_go(self.source)
 
     async def _take_over(self) -> OffsetTracker:
@@ -254,15 +277,17 @@ class AssignedPartition:
             if asked_to_stop(error):
                 raise
             self._failures += 1
-            self._metrics.transactions.labels("failed").inc()
+            self._metrics.transactions.add("failed")
             log.warning("transaction failed", partition=str(self.source), error=repr(error))
             await self._pause(self._failures)
             await self._settle(tracker)
         else:
             self._failures = 0
-            self._metrics.transactions.labels("committed").inc()
-            self._metrics.transaction_seconds.observe(time.monotonic() - started)
-            self._metrics.transaction_records.observe(len(batch))
+            self._metrics.transactions.add("committed")
+            self._metrics.transaction_seconds.add(time.monotonic() - started)
+            self._metrics.transaction_records.add(len(batch))
+            for _ in batch:
+                self._pending.popleft()
             self._done(tracker, batch)
 
     def _next_batch(self) -> list[Finished]:
@@ -278,13 +303,11 @@ class AssignedPartition:
 
     def _done(self, tracker: OffsetTracker, batch: Sequence[Finished]) -> None:
         tracker.finish(finished.offset for finished in batch)
-        published = {finished.offset for finished in batch}
         now = time.monotonic()
         for finished in batch:
             self._timestamps.pop(finished.offset, None)
-            self._metrics.stage_seconds.labels("commit").observe(now - finished.at)
-            self._metrics.outcomes.labels(self.source.topic, finished.kind).inc()
-        self._pending = deque(f for f in self._pending if f.offset not in published)
+            self._metrics.commit_seconds.add(now - finished.at)
+            self._metrics.outcomes.add(self.source.topic, finished.kind)
         self._changed()
 
     async def _settle(self, tracker: OffsetTracker) -> None:
@@ -295,7 +318,9 @@ class AssignedPartition:
             committed.covers(offset) for offset in tracker.unfinished - ours
         ):
             raise Fenced(f"{self.source}: another worker finished what is in flight here")
-        self._done(tracker, [f for f in self._pending if committed.covers(f.offset)])
+        through = [f for f in self._pending if committed.covers(f.offset)]
+        self._pending = deque(f for f in self._pending if not committed.covers(f.offset))
+        self._done(tracker, through)
 
     async def _restart(self, *, recover: bool = False) -> Committed | None:
         """A fresh producer, then the committed offset; tries until it works."""
@@ -321,3 +346,12 @@ class AssignedPartition:
     async def _pause(self, attempt: int) -> None:
         base, cap = self._config.retry_base_s, self._config.retry_cap_s
         await asyncio.sleep(full_jitter(attempt, base, cap))
+
+
+async def _within(event: asyncio.Event, seconds: float) -> bool:
+    """Was the event set in time?"""
+    if not event.is_set() and seconds > 0:
+        waiter = asyncio.ensure_future(event.wait())
+        await asyncio.wait([waiter], timeout=seconds)
+        waiter.cancel()
+    return event.is_set()

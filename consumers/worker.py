@@ -11,51 +11,29 @@ assignment; each has its own handler object, its own producer and its own publis
 import asyncio
 import contextlib
 import time
-from collections.abc import Awaitable, Callable, Hashable, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Awaitable, Callable, Sequence
 from typing import cast
 
 import structlog
 from aiokafka import AIOKafkaConsumer, ConsumerRebalanceListener, ConsumerRecord, TopicPartition
 from aiokafka.errors import IllegalStateError, KafkaError
 
-from consumers.backoff import full_jitter
 from consumers.batches import BatchTooLarge
 from consumers.config import WorkerConfig
 from consumers.group import Group, connect
-from consumers.handler import GiveUp, Handler, Job, RetryLater, StopPartition
-from consumers.lanes import NO_SHARE, Lanes
+from consumers.handler import GiveUp, Handler
 from consumers.metrics import Metrics, WorkerState
 from consumers.offsets import Committed
-from consumers.partition import AssignedPartition, Kind
+from consumers.partition import AssignedPartition
 from consumers.records import to_record, where
-from consumers.transactions import asked_to_stop, output_size
-from schemas.record import Output, Record
+from consumers.slots import Slots, Work
+from schemas.record import Record
 
 log = structlog.get_logger(__name__)
 
 POLL_TIMEOUT_MS = 200
 POLL_RECORDS = 500
 STOP_TIMEOUT_S = 5.0
-
-Lane = tuple[AssignedPartition, Hashable]
-
-
-@dataclass(slots=True)
-class Work:
-    """A record between its lane and its outcome."""
-
-    partition: AssignedPartition
-    record: Record
-    job: Job | GiveUp
-    attempts: int = 0
-    ready_at: float = 0.0  # since when it waits for a slot only; monotonic, s
-    enqueued_at: float = field(default_factory=time.monotonic)
-
-    @property
-    def size(self) -> int:
-        """Bytes that it holds while it waits."""
-        return len(self.record.value or b"") + 512
 
 
 class Worker(ConsumerRebalanceListener):  # type: ignore[misc]  # aiokafka has no types
@@ -81,11 +59,9 @@ class Worker(ConsumerRebalanceListener):  # type: ignore[misc]  # aiokafka has n
         self._recover = recover or _nothing_finished
         self.metrics = metrics or Metrics()
         self._turned_at = time.monotonic()
-        self._parked = 0
-        self._wanted_slots = slots or (lambda: config.max_in_flight)
-        self._lanes: Lanes[Lane, Work] = Lanes(_topic, config.weights)
-        self._waiting_bytes = 0
-        self._running = 0
+        self._slots = Slots(
+            config, self.metrics, slots or (lambda: config.max_in_flight), self._wake
+        )
         self._partitions: dict[TopicPartition, AssignedPartition] = {}
         self._turn = 0
         self._stopping = asyncio.Event()
@@ -97,6 +73,10 @@ class Worker(ConsumerRebalanceListener):  # type: ignore[misc]  # aiokafka has n
     def stop(self) -> None:
         """Take in nothing more, finish what fits into the grace, leave. For signal handlers."""
         self._stopping.set()
+        self._slots.stop()
+        self._wake()
+
+    def _wake(self) -> None:
         self._changed.set()
 
     @property
@@ -112,15 +92,16 @@ class Worker(ConsumerRebalanceListener):  # type: ignore[misc]  # aiokafka has n
     def state(self) -> WorkerState:
         """What can be read off the worker now; only from its own event loop."""
         consumer = self._group.consumer if self._group is not None else None
-        lanes, partitions = self._lanes, list(self._partitions.values())
+        slots, lanes = self._slots, self._slots.lanes
+        partitions = list(self._partitions.values())
         return WorkerState(
-            in_flight=self._running,
-            slots=self._slots(),
+            in_flight=slots.in_flight,
+            slots=slots.limit,
             waiting_lane=lanes.waiting - lanes.ready,
             waiting_slot=lanes.ready,
-            waiting_retry=self._parked,
+            waiting_retry=slots.parked,
             waiting_commit=sum(partition.pending for partition in partitions),
-            waiting_bytes=self._waiting_bytes,
+            waiting_bytes=slots.waiting_bytes,
             lanes=lanes.lanes,
             lane_depth_max=lanes.deepest,
             loop_lag_seconds=time.monotonic() - self._turned_at,
@@ -145,6 +126,7 @@ class Worker(ConsumerRebalanceListener):  # type: ignore[misc]  # aiokafka has n
     async def _read(self, consumer: AIOKafkaConsumer) -> None:
         while not self._stopping.is_set():
             self._turned_at = time.monotonic()
+            self._slots.expire()
             self._rejoin(consumer)
             asked = self._with_room(consumer)
             room = self._room()
@@ -156,7 +138,7 @@ class Worker(ConsumerRebalanceListener):  # type: ignore[misc]  # aiokafka has n
             except (KafkaError, IllegalStateError) as error:
                 log.warning("poll failed", error=repr(error))
                 await self._wait_for_change()
-            self._dispatch()
+            self._slots.dispatch()
 
     def _rejoin(self, consumer: AIOKafkaConsumer) -> None:
         """Ask the group for partitions anew, after one was fenced."""
@@ -165,22 +147,19 @@ class Worker(ConsumerRebalanceListener):  # type: ignore[misc]  # aiokafka has n
             log.info("rejoining the group", group=self._config.group_id)
             consumer.subscribe(list(self._config.topics), listener=self)
 
-    def _slots(self) -> int:
-        return max(0, min(self._config.max_in_flight, self._wanted_slots()))
-
     def _room(self) -> int:
         """How many records to take in now: enough to keep the slots busy, not more.
 
         Where all that waits is the flood of a few authors, reading goes on, within bounds,
         to find the others behind them.
         """
-        config, waiting = self._config, self._lanes.waiting
-        wanted = config.waiting_per_slot * self._slots()
-        if waiting >= config.max_waiting or self._waiting_bytes >= config.max_waiting_bytes:
+        config, slots = self._config, self._slots
+        waiting, wanted = slots.lanes.waiting, config.waiting_per_slot * slots.limit
+        if waiting >= config.max_waiting or slots.waiting_bytes >= config.max_waiting_bytes:
             return 0
         if waiting < wanted:
             return wanted - waiting
-        return min(POLL_RECORDS, config.max_waiting - waiting) if self._lanes.flows < wanted else 0
+        return min(POLL_RECORDS, config.max_waiting - waiting) if slots.lanes.flows < wanted else 0
 
     def _with_room(self, consumer: AIOKafkaConsumer) -> dict[TopicPartition, AssignedPartition]:
         assigned = consumer.assignment()
@@ -247,145 +226,18 @@ class Worker(ConsumerRebalanceListener):  # type: ignore[misc]  # aiokafka has n
         return any(batches.values())
 
     def _enqueue(self, partition: AssignedPartition, record: Record) -> None:
-        job: Job | GiveUp
-        lane: Hashable = ("given up", record.offset)
-        share = NO_SHARE
+        self.metrics.records.add(record.topic)
         try:
             job = partition.handler.open(record)
-            lane, share = job.lane, job.share
+            self._slots.put((partition, job.lane), Work(partition, record, job), job)
+            return
         except GiveUp as error:
-            job = error
+            given_up = error
         except Exception as error:
             log.error("open failed", error=type(error).__name__, **where(record))
-            job = GiveUp("handler-error", f"{type(error).__name__} while opening the record")
-        work = Work(partition, record, job)
-        self.metrics.records.labels(record.topic).inc()
-        self._waiting_bytes += work.size
-        if self._lanes.put((partition, lane), work, share):
-            self._now_ready(work)
-
-    def _now_ready(self, work: Work | None) -> None:
-        """It waits for a slot only, from now on."""
-        if work is not None:
-            work.ready_at = time.monotonic()
-            self._observe("lane", work.ready_at - work.enqueued_at)
-
-    def _observe(self, stage: str, seconds: float) -> None:
-        self.metrics.stage_seconds.labels(stage).observe(seconds)
-
-    # Handling: one task per record, at most ``max_in_flight`` at a time.
-
-    def _dispatch(self) -> None:
-        while self._running < self._slots() and not self._stopping.is_set():
-            taken = self._lanes.take()
-            if taken is None:
-                return
-            lane, work = taken
-            self._waiting_bytes -= work.size
-            self._running += 1
-            self._observe("slot", time.monotonic() - work.ready_at)
-            name = f"handle {work.record.topic}/{work.record.partition}/{work.record.offset}"
-            task = asyncio.create_task(self._handle(lane, work), name=name)
-            work.partition.running.add(task)
-            task.add_done_callback(work.partition.running.discard)
-
-    async def _handle(self, lane: Lane, work: Work) -> None:
-        work.attempts += 1
-        started = time.monotonic()
-        why = "cancelled"
-        try:
-            kind, outputs = await self._outcome(work)
-        except RetryLater as error:
-            why = "error"
-            self._park(lane, work, error)
-        except StopPartition as error:
-            why = "error"
-            log.warning("handler stops the partition", error=repr(error), **where(work.record))
-            self._done(lane)
-            work.partition.abandon()
-        except asyncio.CancelledError:
-            self._done(lane)
-            raise
-        except Exception as error:
-            why = "error"
-            log.exception("giving up failed", **where(work.record))
-            self._park(lane, work, RetryLater(repr(error)))
-        else:
-            why = ""
-            work.partition.finish(work.record.offset, outputs, kind)
-            self._done(lane)
-        finally:
-            self._spent(time.monotonic() - started, why)
-            self._running -= 1
-            self._changed.set()
-            self._dispatch()
-
-    def _done(self, lane: Lane) -> None:
-        self._now_ready(self._lanes.done(lane))
-
-    def _spent(self, seconds: float, lost: str) -> None:
-        self._observe("handler", seconds)
-        if lost:
-            self.metrics.lost_seconds.labels(lost).inc(seconds)
-
-    async def _outcome(self, work: Work) -> tuple[Kind, Sequence[Output]]:
-        """The outputs of one attempt, a dead letter's included. Raises ``RetryLater``."""
-        try:
-            outputs = await self._attempt(work)
-            self._check_sizes(outputs)
-        except GiveUp as error:
-            log.info("given up", code=error.code, attempts=work.attempts, **where(work.record))
-            self.metrics.dead_letters.labels(error.code).inc()
-            given_up = work.partition.handler.give_up(work.record, error, attempts=work.attempts)
-            return "given_up", given_up
-        return "done", outputs
-
-    async def _attempt(self, work: Work) -> Sequence[Output]:
-        if isinstance(work.job, GiveUp):
-            raise work.job
-        timeout = asyncio.timeout(self._config.deadline_s)
-        try:
-            async with timeout:
-                return await work.partition.handler.handle(work.job, attempt=work.attempts)
-        except (GiveUp, StopPartition):
-            raise
-        except BaseException as error:
-            if asked_to_stop(error):
-                raise
-            if timeout.expired():
-                detail = f"no answer within {self._config.deadline_s:g} s"
-                raise GiveUp("deadline", detail) from error
-            if not isinstance(error, RetryLater):
-                log.error("handler failed", error=type(error).__name__, **where(work.record))
-            if work.attempts >= self._config.max_attempts:
-                detail = f"{type(error).__name__} in attempt {work.attempts}"
-                raise GiveUp("retries-exhausted", detail) from error
-            raise RetryLater(str(error)) from error
-
-    def _check_sizes(self, outputs: Sequence[Output]) -> None:
-        """A record that the broker refuses would fail its whole batch."""
-        largest = max(map(output_size, outputs), default=0)
-        if largest > self._config.max_request_bytes:
-            detail = f"an output of {largest} bytes, allowed are {self._config.max_request_bytes}"
-            raise GiveUp("output-too-large", detail)
-
-    def _park(self, lane: Lane, work: Work, error: RetryLater) -> None:
-        """Wait in the lane, which stays busy, so that its order holds; the slot is free."""
-        delay = full_jitter(work.attempts, self._config.retry_base_s, self._config.retry_cap_s)
-        log.info(
-            "retry later", attempt=work.attempts, delay_s=round(delay, 3), **where(work.record)
-        )
-        asyncio.get_running_loop().call_later(delay, self._unpark, lane, work)
-
-    def _unpark(self, lane: Lane, work: Work) -> None:
-        self._parked -= 1
-        if not work.partition.is_open:
-            self._done(lane)
-            return
-        self._lanes.put_back(lane)
-        work.ready_at = time.monotonic()
-        self._waiting_bytes += work.size
-        self._dispatch()
+            given_up = GiveUp("handler-error", f"{type(error).__name__} while opening the record")
+        lane = ("given up", record.offset)
+        self._slots.put((partition, lane), Work(partition, record, given_up), None)
 
     # The group: partitions come and go.
 
@@ -393,7 +245,7 @@ class Worker(ConsumerRebalanceListener):  # type: ignore[misc]  # aiokafka has n
         """Only starts tasks: no heartbeat runs in here, and its exceptions are swallowed."""
         if self._group is None:
             return
-        self.metrics.rebalances.inc()
+        self.metrics.rebalances.add()
         self._assigned = True
         for source in assigned:
             self._partitions[source] = AssignedPartition(
@@ -404,7 +256,7 @@ class Worker(ConsumerRebalanceListener):  # type: ignore[misc]  # aiokafka has n
                 recover=self._recover,
                 seek=self._group.seek,
                 let_go=self._let_go,
-                changed=self._changed.set,
+                changed=self._wake,
                 metrics=self.metrics,
             )
 
@@ -416,25 +268,17 @@ class Worker(ConsumerRebalanceListener):  # type: ignore[misc]  # aiokafka has n
         closing = {source: self._partitions[source] for source in sources}
         for partition in closing.values():
             partition.shut()
-        self._drop(lambda lane: lane[0] in closing.values())
+        self._slots.drop(lambda lane: lane[0] in closing.values())
         deadline = asyncio.get_running_loop().time() + self._config.grace_s
         await asyncio.gather(*(partition.close(deadline) for partition in closing.values()))
         for source, partition in closing.items():
             if self._partitions.get(source) is partition:
                 del self._partitions[source]
 
-    def _drop(self, unwanted: Callable[[Lane], bool]) -> None:
-        """Leave what waits there to the next owner."""
-        self._waiting_bytes -= sum(work.size for work in self._lanes.drop(unwanted))
-
     def _let_go(self, source: TopicPartition) -> None:
-        self._drop(lambda lane: lane[0].source == source)
+        self._slots.drop(lambda lane: lane[0].source == source)
         self._rejoin_wanted = True
         self._changed.set()
-
-
-def _topic(lane: Lane) -> str:
-    return str(lane[0].source.topic)
 
 
 async def _nothing_finished(source: TopicPartition) -> Committed | None:

@@ -91,7 +91,7 @@ def test_ready_once_everything_assigned_is_read() -> None:
 
 def test_metrics_are_those_of_the_table() -> None:
     metrics = Metrics()
-    metrics.dead_letters.labels("not-json").inc()
+    metrics.dead_letters.add("not-json")
     with serving(ANY, application(worker_state, lambda: True, metrics)) as port:
         status, body = get(port, "/metrics")
     assert status == 200

@@ -86,6 +86,15 @@ class NoHandler:
         raise AssertionError("not called here")
 
 
+class Hanging:
+    """Something in the handler's hands that never ends by itself."""
+
+    ending = ""
+
+    async def run(self) -> None:
+        await asyncio.Event().wait()
+
+
 Opener = Callable[[FakeBroker], AssignedPartition]
 
 
@@ -209,11 +218,13 @@ async def test_closing_publishes_what_is_finished_and_cancels_what_is_not(
     await wait_until(lambda: partition.is_open)
     assert partition.take(0)
     assert partition.take(1)
-    hanging = asyncio.create_task(asyncio.Event().wait())
-    partition.running.add(hanging)  # type: ignore[arg-type]
-    hanging.add_done_callback(partition.running.discard)
+    work = Hanging()
+    hanging = asyncio.create_task(work.run())
+    partition.enter(hanging, work)
+    hanging.add_done_callback(partition.leave)
     partition.finish(0, [output("zero")])
     await partition.close(asyncio.get_running_loop().time() + 0.01)
     assert hanging.cancelled()
+    assert work.ending == "partition"
     assert broker.committed == Committed(1)
     assert broker.calls[-1] == "discard"

@@ -1,0 +1,253 @@
+"""Handling records: as many at a time as there are slots, each to its one outcome.
+
+In: lanes with ``Work``. A slot takes the record whose turn it is, hands it to the handler, and
+goes on with the next; what comes out goes to the record's partition to be published. Errors
+are treated by their kind: retry later (parked in its lane, which stays busy, with back-off, at
+most so many times), give up (a dead letter), stop the partition. A record that takes longer
+than its deadline is cancelled and given up.
+"""
+
+import asyncio
+import time
+from collections.abc import Callable, Hashable, Sequence
+from dataclasses import dataclass, field
+from typing import cast
+
+import structlog
+
+from consumers.backoff import full_jitter
+from consumers.config import WorkerConfig
+from consumers.handler import GiveUp, Job, RetryLater, StopPartition
+from consumers.lanes import Lanes
+from consumers.metrics import Metrics
+from consumers.partition import AssignedPartition, Kind
+from consumers.records import where
+from consumers.transactions import asked_to_stop, output_size
+from schemas.record import Output, Record
+
+log = structlog.get_logger(__name__)
+
+Lane = tuple[AssignedPartition, Hashable]
+
+# Handlers that never wait must still let the event loop turn.
+_RECORDS_PER_TURN = 32
+
+
+@dataclass(slots=True)
+class Work:
+    """A record between its lane and its outcome. Times are monotonic, in seconds."""
+
+    partition: AssignedPartition
+    record: Record
+    job: Job | GiveUp
+    attempts: int = 0
+    ending: str = ""  # why its handler was cancelled: deadline, partition
+    ready_at: float = 0.0  # since when it waits for a slot only
+    enqueued_at: float = field(default_factory=time.monotonic)
+
+    @property
+    def size(self) -> int:
+        """Bytes that it holds while it waits."""
+        return len(self.record.value or b"") + 512
+
+
+class Slots:
+    """The tasks that call the handler. ``wanted`` says how many there may be now;
+    ``changed`` tells the worker that there is room again."""
+
+    def __init__(
+        self,
+        config: WorkerConfig,
+        metrics: Metrics,
+        wanted: Callable[[], int],
+        changed: Callable[[], None],
+    ) -> None:
+        self.lanes: Lanes[Lane, Work] = Lanes(_topic, config.weights)
+        self._config = config
+        self._metrics = metrics
+        self._wanted = wanted
+        self._changed = changed
+        self._stopped = False
+        self._running: set[asyncio.Task[None]] = set()
+        self._since: dict[asyncio.Task[None], tuple[float, Work]] = {}  # the longest first
+        self.waiting_bytes = 0
+        self.parked = 0
+
+    @property
+    def limit(self) -> int:
+        """How many records may be in the handler's hands now."""
+        return max(0, min(self._config.max_in_flight, self._wanted()))
+
+    @property
+    def in_flight(self) -> int:
+        """How many are."""
+        return len(self._since)
+
+    def put(self, lane: Lane, work: Work, job: Job | None) -> None:
+        """A record that is to be handled when its lane and a slot are free."""
+        self.waiting_bytes += work.size
+        ready = self.lanes.put(lane, work, job.share) if job else self.lanes.put(lane, work)
+        if ready:
+            self._now_ready(work)
+
+    def drop(self, unwanted: Callable[[Lane], bool]) -> None:
+        """Leave what waits in these lanes to the next owner."""
+        self.waiting_bytes -= sum(work.size for work in self.lanes.drop(unwanted))
+
+    def stop(self) -> None:
+        """Start nothing more; what runs may finish."""
+        self._stopped = True
+
+    def dispatch(self) -> None:
+        """Give every ready record a slot, as far as there are some."""
+        idle = min(self.limit - len(self._running), self.lanes.ready)
+        for _ in range(0 if self._stopped else idle):
+            task = asyncio.create_task(self._serve(), name="slot")
+            self._running.add(task)
+            task.add_done_callback(self._running.discard)
+
+    def expire(self) -> None:
+        """Cancel whatever is past its deadline; called at every turn of the worker."""
+        latest = time.monotonic() - self._config.deadline_s
+        for task, (since, work) in self._since.items():
+            if since > latest:
+                return
+            work.ending = "deadline"
+            task.cancel()
+
+    async def _serve(self) -> None:
+        """One slot: record after record, until there is none or the slot is not wanted."""
+        task = cast("asyncio.Task[None]", asyncio.current_task())
+        served = 0
+        while not self._stopped and len(self._running) <= self.limit:
+            taken = self.lanes.take()
+            if taken is None:
+                return
+            await self._handle(task, *taken)
+            self._changed()
+            served += 1
+            if served % _RECORDS_PER_TURN == 0:
+                await asyncio.sleep(0)
+
+    async def _handle(self, task: asyncio.Task[None], lane: Lane, work: Work) -> None:
+        started = time.monotonic()
+        self._enter(task, work, started)
+        lost, stop = "error", False
+        try:
+            kind, outputs = await self._outcome(work)
+            work.partition.finish(work.record.offset, outputs, kind)
+            lost = ""
+            self._done(lane)
+        except RetryLater as error:
+            self._park(lane, work, error)
+        except StopPartition as error:
+            log.warning("handler stops the partition", error=repr(error), **where(work.record))
+            self._done(lane)
+            stop = True
+        except asyncio.CancelledError:
+            lost = "cancelled"
+            self._done(lane)
+            if not work.ending:
+                raise
+        except Exception as error:
+            log.exception("giving up failed", **where(work.record))
+            self._park(lane, work, RetryLater(repr(error)))
+        finally:
+            self._leave(task, work, time.monotonic() - started, lost)
+        if stop:  # only now: it cancels what is in hand, which must not be this task
+            work.partition.abandon()
+
+    def _enter(self, task: asyncio.Task[None], work: Work, now: float) -> None:
+        work.attempts += 1
+        work.ending = ""
+        self.waiting_bytes -= work.size
+        self._metrics.slot_seconds.add(now - work.ready_at)
+        self._since[task] = (now, work)
+        work.partition.enter(task, work)
+
+    def _leave(self, task: asyncio.Task[None], work: Work, seconds: float, lost: str) -> None:
+        del self._since[task]
+        work.partition.leave(task)
+        while work.ending and task.cancelling():
+            task.uncancel()  # the record was cancelled, not the slot
+        self._metrics.handler_seconds.add(seconds)
+        lost = work.ending or lost
+        if lost:
+            self._metrics.lost_seconds.add(lost, by=seconds)
+
+    async def _outcome(self, work: Work) -> tuple[Kind, Sequence[Output]]:
+        """The outputs of one attempt, a dead letter's included. Raises ``RetryLater``."""
+        try:
+            return "done", await self._attempt(work)
+        except GiveUp as error:
+            log.info("given up", code=error.code, attempts=work.attempts, **where(work.record))
+            self._metrics.dead_letters.add(error.code)
+            handler = work.partition.handler
+            return "given_up", handler.give_up(work.record, error, attempts=work.attempts)
+
+    async def _attempt(self, work: Work) -> Sequence[Output]:
+        if isinstance(work.job, GiveUp):
+            raise work.job
+        try:
+            outputs = await work.partition.handler.handle(work.job, attempt=work.attempts)
+            self._check(outputs)
+        except (GiveUp, StopPartition):
+            raise
+        except BaseException as error:
+            if work.ending == "deadline":
+                detail = f"no answer within {self._config.deadline_s:g} s"
+                raise GiveUp("deadline", detail) from error
+            if asked_to_stop(error):
+                raise
+            raise self._again(work, error) from error
+        return outputs
+
+    def _again(self, work: Work, error: BaseException) -> RetryLater | GiveUp:
+        """What an error comes to: another attempt, or none."""
+        if not isinstance(error, RetryLater):
+            log.error("handler failed", error=type(error).__name__, **where(work.record))
+        if work.attempts >= self._config.max_attempts:
+            detail = f"{type(error).__name__} in attempt {work.attempts}"
+            return GiveUp("retries-exhausted", detail)
+        return RetryLater(str(error))
+
+    def _check(self, outputs: Sequence[Output]) -> None:
+        """Nothing may reach a transaction that fails it, or leaves an input without outcome."""
+        if not outputs or not all(isinstance(output, Output) for output in outputs):
+            raise TypeError("the handler returned no sequence of outputs")
+        largest = max(map(output_size, outputs))
+        if largest > self._config.max_request_bytes:
+            detail = f"an output of {largest} bytes, allowed are {self._config.max_request_bytes}"
+            raise GiveUp("output-too-large", detail)
+
+    def _park(self, lane: Lane, work: Work, error: RetryLater) -> None:
+        """Wait in the lane, which stays busy, so that its order holds; the slot is free."""
+        delay = full_jitter(work.attempts, self._config.retry_base_s, self._config.retry_cap_s)
+        place = where(work.record)
+        log.info("retry later", attempt=work.attempts, delay_s=round(delay, 3), **place)
+        self._metrics.retries.add(work.record.topic)
+        self.parked += 1
+        asyncio.get_running_loop().call_later(delay, self._unpark, lane, work)
+
+    def _unpark(self, lane: Lane, work: Work) -> None:
+        self.parked -= 1
+        if not work.partition.is_open:
+            self._done(lane)
+            return
+        self.lanes.put_back(lane)
+        self.waiting_bytes += work.size
+        work.ready_at = time.monotonic()
+        self.dispatch()
+
+    def _done(self, lane: Lane) -> None:
+        self._now_ready(self.lanes.done(lane))
+
+    def _now_ready(self, work: Work | None) -> None:
+        """It waits for a slot only, from now on."""
+        if work is not None:
+            work.ready_at = time.monotonic()
+            self._metrics.lane_seconds.add(work.ready_at - work.enqueued_at)
+
+
+def _topic(lane: Lane) -> str:
+    return str(lane[0].source.topic)
