@@ -34,6 +34,8 @@ OTHER_VARIABLES = frozenset(
     }
 )
 
+TEST_PREFIX = f"{PREFIX}TEST_"  # what Twite's own tests read
+
 
 @dataclass(frozen=True, slots=True)
 class Problem:
@@ -157,6 +159,8 @@ def _unknown_variables() -> Iterator[str]:
     for name in sorted(os.environ):
         upper = name.upper()
         if not upper.startswith(PREFIX) or upper in variables | groups | OTHER_VARIABLES:
+            continue
+        if upper.startswith(TEST_PREFIX):
             continue
         close = difflib.get_close_matches(upper, variables, n=1, cutoff=0.75)
         hint = f" Did you mean {close[0]}?" if close else ""

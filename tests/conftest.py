@@ -66,6 +66,14 @@ def choose_broker() -> tuple[Broker, str]:
     return ContainerBroker(), "a Docker engine answers and has the image"
 
 
+@pytest.fixture(autouse=True)
+def no_settings_of_the_caller(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whoever runs the tests may have set TWITE_* for a worker; no test may depend on it."""
+    for name in os.environ:
+        if name.upper().startswith("TWITE_") and name not in (_CHOICE, "TWITE_CACHE"):
+            monkeypatch.delenv(name)
+
+
 @pytest.fixture(scope="session")
 def kafka(request: pytest.FixtureRequest) -> Iterator[Kafka]:
     """Apache Kafka for the whole session. Make topics of your own with ``kafka_topics``."""

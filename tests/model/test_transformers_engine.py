@@ -60,7 +60,7 @@ class TestTinyModel(EngineContract):
         await engine.stop()
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture(scope="class")
 def shared() -> Iterator[TransformersEngine]:
     engine = TransformersEngine(dtype="fp32", slots=4)
     yield engine
