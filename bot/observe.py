@@ -23,6 +23,7 @@ from schemas import names
 from schemas.audit import DecisionRecorded
 from schemas.codec import Undecodable, decode
 from schemas.codes import Outcome as Kind
+from schemas.dead_letters import parse_redrive_mark
 from schemas.record import Record
 from schemas.replies import ReplyCreated
 
@@ -127,6 +128,8 @@ class Outcomes:
         return sorted(self._replies)
 
     def _add_letter(self, record: Record) -> Position | None:
+        if parse_redrive_mark(record):
+            return None  # says that an operator had a dead letter's original published again
         headers = {
             name: (value or b"").decode("utf-8", "replace") for name, value in record.headers
         }

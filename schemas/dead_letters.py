@@ -30,6 +30,7 @@ REDRIVE_OF: Final = "twite_redrive_of"
 REDRIVEN_LETTER: Final = "twite_redriven_letter"
 REDRIVEN_AS: Final = "twite_redriven_as"
 _MARK: Final = (REDRIVE_OF, REDRIVEN_LETTER, REDRIVEN_AS)
+HEADER_NAMES: Final = frozenset({*_OURS, *_MARK})
 
 MAX_DETAIL_BYTES: Final = 1024
 _MAX_PLACE_BYTES: Final = 512

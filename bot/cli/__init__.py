@@ -12,7 +12,7 @@ from typing import Annotated
 
 import typer
 
-from bot.cli import config, run, schemas, talk, topics
+from bot.cli import config, dead_letters, run, schemas, talk, topics
 from bot.cli.console import Call, err, tell
 
 EPILOG = """
@@ -26,6 +26,7 @@ EPILOG = """
 - `twite config check` looks whether your settings, broker, topics and model are in order.
 - `twite topics create` makes the topics, `twite worker` answers.
 - `twite mention "What is the capital of France?"` asks the bot and waits for its answer.
+- `twite dead-letters list` shows what could not be handled, `redrive` lets it try again.
 
 **Settings** come from a TOML file (`--config`, `TWITE_CONFIG` or `./twite.toml`) and from
 variables such as `TWITE_KAFKA__BOOTSTRAP_SERVERS`; `twite config show` lists them all.
@@ -46,6 +47,7 @@ talk.add_to(app)
 app.add_typer(topics.app, name="topics")
 app.add_typer(schemas.app, name="schemas")
 app.add_typer(config.app, name="config")
+app.add_typer(dead_letters.app, name="dead-letters")
 
 
 def _version(wanted: bool) -> None:

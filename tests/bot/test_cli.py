@@ -47,6 +47,9 @@ def run(arguments: Sequence[str], monkeypatch: pytest.MonkeyPatch) -> int:
         "schemas export",
         "config show",
         "config check",
+        "dead-letters list",
+        "dead-letters show",
+        "dead-letters redrive",
     ],
 )
 def test_every_command_has_help(command: str) -> None:
@@ -74,6 +77,26 @@ def test_help_loads_nothing_heavy() -> None:
     root = Path(__file__).parents[2]
     ended = subprocess.run([sys.executable, "-c", code], capture_output=True, cwd=root, check=True)
     assert ended.stderr == b""
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (["redrive"], "nothing says which dead letters"),
+        (["redrive", "--all", "--code", "schema"], "--all goes alone"),
+        (["redrive", "here"], "is no place"),
+        (["list", "--topic", "mine"], "Say public, private or all"),
+        (["list", "--since", "tomorrow"], "is no time"),
+    ],
+)
+def test_a_wrong_call_of_dead_letters_is_told(
+    arguments: list[str],
+    said: str,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    assert run(["dead-letters", *arguments], monkeypatch) == 2
+    assert said in capsys.readouterr().err
 
 
 def test_config_show_tells_value_and_origin(
@@ -108,6 +131,9 @@ def test_the_table_of_settings_hides_secrets(
         ["dm", "hello"],
         ["topics", "create"],
         ["topics", "describe"],
+        ["dead-letters", "list"],
+        ["dead-letters", "show", "feed.mentions/0/1"],
+        ["dead-letters", "redrive", "--all", "--yes"],
     ],
 )
 def test_without_a_broker_one_line_says_what_to_do(
