@@ -1,0 +1,356 @@
+"""The checker: from what stands on the log to everything that is wrong with it.
+
+In: ``Evidence``, plain values that any client library can give (``readers`` takes them with
+confluent-kafka). Out: ``Violation``s, none where all of this holds:
+
+- every input has exactly one decision, and no decision stands for anything else;
+- reply ⇔ decision ⇔ offset past it; dead letter ⇔ decision, and it holds the input's bytes;
+- ids are those that anybody can compute, places and topics those of the contract;
+- inside a lane decisions stand in the order of their inputs;
+- a repeat is skipped and names the first;
+- readers before and after agree, no transaction is open, commits never go back.
+
+Checks that need everything to be finished run only where ``drained`` says so.
+"""
+
+from collections import Counter, defaultdict
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+
+from tests.chaos.facts import (
+    AUDITS,
+    PRIVATE,
+    REPLIES,
+    Commit,
+    Decision,
+    Fact,
+    Input,
+    Key,
+    Letter,
+    Place,
+    Reply,
+    Unreadable,
+    decision_id,
+    reply_id,
+)
+
+# What a runtime may make of a good input whose handler fails: only where the run says so.
+SPOILED = frozenset({"retries-exhausted", "deadline", "handler-error", "output-too-large"})
+_SKEW_MS = 2_000  # between a takeover as the orchestrator notes it and a record's timestamp
+
+
+@dataclass(frozen=True, slots=True)
+class Violation:
+    """One thing that is wrong; ``kind`` is one of the words of ``KINDS``."""
+
+    kind: str
+    where: str
+    detail: str
+
+    def __str__(self) -> str:
+        return f"{self.kind}: {self.where}: {self.detail}"
+
+
+KINDS = {
+    "lost": "an input without a decision",
+    "twice": "a decision, reply or dead letter more than once",
+    "torn": "reply, dead letter, decision and offset do not go together",
+    "misordered": "a lane's decisions not in the order of its inputs",
+    "stray": "an output that belongs to no committed input",
+    "wrong": "another outcome than the input asks for",
+    "repeat": "a repeat was answered, or does not name the first",
+    "identity": "an id that is not the computed one",
+    "place": "the wrong partition or topic",
+    "private": "something private on a public topic",
+    "changed": "a dead letter without the original's bytes",
+    "readers": "a concurrent and a final reader saw different things",
+    "open": "a transaction still open",
+    "backwards": "a committed offset or map that went back",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Sample:
+    """A commit as it was seen during the run."""
+
+    place: Place
+    commit: Commit
+
+
+@dataclass(kw_only=True)
+class Evidence:
+    """Everything that is judged.
+
+    ``ends``: last stable offset and high watermark of each output partition. ``seen``: what a
+    reader saw during the run and ``final`` what one sees now, as offset and digest in order.
+    ``takeovers``: when partitions were opened, in ms. ``spoiled``: how many inputs faults may
+    have made dead letters. ``forgetful``: a repeat may be answered again after a takeover
+    between the two (a handler that remembers only one assignment).
+    """
+
+    bot: str
+    cluster: str
+    inputs: Sequence[Input]
+    outputs: Sequence[Fact]
+    committed: Mapping[Place, Commit]
+    ends: Mapping[Place, tuple[int, int]]
+    seen: Mapping[Place, Sequence[tuple[int, str]]] = field(default_factory=dict)
+    final: Mapping[Place, Sequence[tuple[int, str]]] = field(default_factory=dict)
+    samples: Sequence[Sample] = ()
+    takeovers: Mapping[Place, Sequence[int]] = field(default_factory=dict)
+    spoiled: int = 0
+    drained: bool = True
+    forgetful: bool = False
+
+
+def check(evidence: Evidence) -> list[Violation]:
+    """Everything that is wrong, or nothing."""
+    log = _Log(evidence)
+    checks = (
+        log.unreadable,
+        log.one_decision_each,
+        log.replies_and_decisions,
+        log.letters_and_decisions,
+        log.ids,
+        log.places,
+        log.outcomes,
+        log.repeats,
+        log.order,
+        log.offsets,
+    )
+    found = [violation for one in checks for violation in one()]
+    found += _readers_agree(evidence)
+    found += _nothing_open(evidence)
+    found += _never_back(evidence)
+    return found
+
+
+def counts(violations: Iterable[Violation]) -> Counter[str]:
+    """How many of each kind."""
+    return Counter(violation.kind for violation in violations)
+
+
+def _at(key: Key) -> str:
+    return "/".join(map(str, key))
+
+
+class _Log:
+    """The facts by what they belong to."""
+
+    def __init__(self, evidence: Evidence) -> None:
+        self._evidence = evidence
+        self._inputs = {one.key: one for one in evidence.inputs}
+        self._decisions: dict[Key, list[Decision]] = defaultdict(list)
+        self._replies: dict[str, list[Reply]] = defaultdict(list)  # by the decision they name
+        self._letters: dict[Key, list[Letter]] = defaultdict(list)
+        self._unreadable: list[Unreadable] = []
+        for fact in evidence.outputs:
+            self._sort_in(fact)
+        self._by_id = {d.id: d for many in self._decisions.values() for d in many}
+
+    def _sort_in(self, fact: Fact) -> None:
+        match fact:
+            case Decision():
+                self._decisions[fact.input].append(fact)
+            case Reply():
+                self._replies[fact.decision].append(fact)
+            case Letter():
+                self._letters[fact.input].append(fact)
+            case Unreadable():
+                self._unreadable.append(fact)
+
+    def unreadable(self) -> Iterator[Violation]:
+        for fact in self._unreadable:
+            yield Violation("stray", _at(fact.at), f"no output of the contract: {fact.why}")
+
+    def one_decision_each(self) -> Iterator[Violation]:
+        for key in self._inputs:
+            found = self._decisions.get(key, [])
+            if not found and self._evidence.drained:
+                yield Violation("lost", _at(key), "no decision")
+            if len(found) > 1:
+                yield Violation("twice", _at(key), f"decided {len(found)} times")
+        for key in self._decisions.keys() - self._inputs.keys():
+            yield Violation("stray", _at(key), "decided, but no committed input stands there")
+
+    def replies_and_decisions(self) -> Iterator[Violation]:
+        for decision, replies in self._replies.items():
+            if decision not in self._by_id:
+                at = ", ".join(_at(reply.at) for reply in replies)
+                yield Violation("torn", at, f"a reply without its decision {decision}")
+        for decided in self._by_id.values():
+            there = Counter(reply.id for reply in self._replies.get(decided.id, []))
+            if set(there) != set(decided.replies):
+                what = f"names replies {sorted(decided.replies)}, there are {sorted(there)}"
+                yield Violation("torn", _at(decided.input), what)
+            if (decided.outcome == "replied") != bool(decided.replies):
+                yield Violation("torn", _at(decided.input), f"{decided.outcome}, with replies")
+            for name, times in there.items():
+                if times > 1:
+                    yield Violation("twice", _at(decided.input), f"reply {name} {times} times")
+
+    def letters_and_decisions(self) -> Iterator[Violation]:
+        for key in self._letters.keys() | self._decisions.keys():
+            letters = self._letters.get(key, [])
+            wanted = any(d.outcome == "dead_lettered" for d in self._decisions.get(key, []))
+            if wanted != bool(letters):
+                yield Violation("torn", _at(key), "dead letter without decision, or the reverse")
+            if len(letters) > 1:
+                yield Violation("twice", _at(key), f"{len(letters)} dead letters")
+            original = self._inputs.get(key)
+            if original and any(letter.digest != original.digest for letter in letters):
+                yield Violation("changed", _at(key), "the dead letter holds other bytes")
+
+    def ids(self) -> Iterator[Violation]:
+        bot, cluster = self._evidence.bot, self._evidence.cluster
+        for decision in self._all_decisions():
+            if {decision.id, decision.header_id} != {decision_id(bot, cluster, decision.input)}:
+                yield Violation("identity", _at(decision.at), f"decision {decision.id}")
+            original = self._inputs.get(decision.input)
+            if original and original.event_id and decision.cause != original.event_id:
+                yield Violation("identity", _at(decision.at), f"caused by {decision.cause}")
+        for reply in self._all_replies():
+            if {reply.id, reply.header_id} != {reply_id(bot, *reply.source, reply.part)}:
+                yield Violation("identity", _at(reply.at), f"reply {reply.id}")
+            decided = self._by_id.get(reply.decision)
+            if decided and decided.cause != reply.cause:
+                yield Violation("identity", _at(reply.at), f"caused by {reply.cause}")
+
+    def places(self) -> Iterator[Violation]:
+        for at, key in self._outputs_with_inputs():
+            if at[1] != key[1]:
+                yield Violation("place", _at(at), f"not the partition of {_at(key)}")
+            original = self._inputs.get(key)
+            private = original.private if original else None
+            if private is not None and PRIVATE[at[0]] != private:
+                kind = "private" if private else "place"
+                yield Violation(kind, _at(at), f"not the topic for {_at(key)}")
+        for key, letters in self._letters.items():
+            for decision in self._decisions.get(key, []):
+                if any(PRIVATE[x.at[0]] != PRIVATE[decision.at[0]] for x in letters):
+                    yield Violation("private", _at(key), "letter and decision differ in privacy")
+
+    def _outputs_with_inputs(self) -> Iterator[tuple[Key, Key]]:
+        for decision in self._all_decisions():
+            yield decision.at, decision.input
+        for reply in self._all_replies():
+            if reply.decision in self._by_id:
+                yield reply.at, self._by_id[reply.decision].input
+        for letters in self._letters.values():
+            for letter in letters:
+                yield letter.at, letter.input
+
+    def outcomes(self) -> Iterator[Violation]:
+        spoiled = 0
+        for decision in self._all_decisions():
+            original = self._inputs.get(decision.input)
+            if original is None or decision.reason == "duplicate":
+                continue
+            wanted, _, reason = original.expect.partition(":")
+            if decision.outcome == "dead_lettered" and decision.reason in SPOILED:
+                spoiled += 1
+            elif decision.outcome != wanted or (reason and decision.reason != reason):
+                got = f"{decision.outcome} {decision.reason or ''}".strip()
+                yield Violation("wrong", _at(decision.input), f"{got}, not {original.expect}")
+        if spoiled > self._evidence.spoiled:
+            detail = f"{spoiled} good inputs are dead letters, faults spoiled {self._evidence.spoiled}"
+            yield Violation("wrong", "all", detail)
+
+    def repeats(self) -> Iterator[Violation]:
+        first: dict[tuple[object, ...], Input] = {}
+        for one in sorted(self._inputs.values(), key=lambda one: one.key):
+            earlier = [first[(one.key[:2], i)] for i in one.identities if (one.key[:2], i) in first]
+            for identity in one.identities:
+                first.setdefault((one.key[:2], identity), one)
+            for decision in self._decisions.get(one.key, []):
+                yield from self._repeat(decision, earlier)
+
+    def _repeat(self, decision: Decision, earlier: Sequence[Input]) -> Iterator[Violation]:
+        bot, cluster = self._evidence.bot, self._evidence.cluster
+        names = {decision_id(bot, cluster, one.key) for one in earlier}
+        if not earlier:
+            if decision.reason == "duplicate":
+                yield Violation("wrong", _at(decision.input), "the first of its kind was skipped")
+        elif decision.reason != "duplicate":
+            if not self._forgotten(decision, earlier):
+                yield Violation("repeat", _at(decision.input), f"a repeat was {decision.outcome}")
+        elif decision.duplicate_of not in names and not self._forgotten(decision, earlier):
+            yield Violation("repeat", _at(decision.input), "names another first decision")
+
+    def _forgotten(self, decision: Decision, earlier: Sequence[Input]) -> bool:
+        """Was the partition handed over between the first of them and its repeat?"""
+        if not self._evidence.forgetful:
+            return False
+        times = [d.timestamp_ms for one in earlier for d in self._decisions.get(one.key, [])]
+        start, end = min(times, default=0) - _SKEW_MS, decision.timestamp_ms + _SKEW_MS
+        handed = self._evidence.takeovers.get(decision.input[:2], ())
+        return any(start <= moment <= end for moment in handed)
+
+    def order(self) -> Iterator[Violation]:
+        last: dict[tuple[object, ...], tuple[int, Key]] = {}
+        for decision in sorted(self._all_decisions(), key=lambda one: one.at):
+            original = self._inputs.get(decision.input)
+            if original is None or not original.lane:
+                continue
+            lane = (decision.at[:2], decision.input[:2], original.lane)
+            before = last.get(lane)
+            if before is not None and decision.input[2] < before[0]:
+                yield Violation("misordered", _at(decision.input), f"behind {_at(before[1])}")
+            last[lane] = (decision.input[2], decision.input)
+
+    def offsets(self) -> Iterator[Violation]:
+        """What the commit says is finished is exactly what is decided."""
+        by_place: dict[Place, list[int]] = defaultdict(list)
+        for key in self._inputs:
+            by_place[key[:2]].append(key[2])
+        for place, offsets in by_place.items():
+            covered = self._evidence.committed.get(place, Commit(0)).covered(offsets)
+            decided = {o for o in offsets if (*place, o) in self._decisions}
+            for offset in sorted(covered - decided):
+                yield Violation("torn", _at((*place, offset)), "the offset is past it, undecided")
+            for offset in sorted(decided - covered):
+                yield Violation("torn", _at((*place, offset)), "decided, the offset is not past it")
+
+    def _all_decisions(self) -> Iterator[Decision]:
+        return (one for many in self._decisions.values() for one in many)
+
+    def _all_replies(self) -> Iterator[Reply]:
+        return (one for many in self._replies.values() for one in many)
+
+
+def _readers_agree(evidence: Evidence) -> Iterator[Violation]:
+    for place in evidence.seen.keys() | evidence.final.keys():
+        before, now = evidence.seen.get(place, ()), evidence.final.get(place, ())
+        if list(before) != list(now):
+            differ = next(
+                (i for i, (a, b) in enumerate(zip(before, now, strict=False)) if a != b),
+                min(len(before), len(now)),
+            )
+            detail = f"{len(before)} and {len(now)} records, different from number {differ}"
+            yield Violation("readers", "/".join(map(str, place)), detail)
+
+
+def _nothing_open(evidence: Evidence) -> Iterator[Violation]:
+    for place, (stable, high) in evidence.ends.items():
+        if stable != high:
+            detail = f"last stable offset {stable}, high watermark {high}"
+            yield Violation("open", "/".join(map(str, place)), detail)
+
+
+def _never_back(evidence: Evidence) -> Iterator[Violation]:
+    """Offsets only grow, and what was once finished stays so."""
+    known = {one.key for one in evidence.inputs}
+    last: dict[Place, tuple[int, frozenset[int]]] = {}
+    for sample in evidence.samples:
+        place, offset, ahead = sample.place, sample.commit.offset, sample.commit.ahead
+        before, finished = last.get(place, (0, frozenset()))
+        where = "/".join(map(str, place))
+        forgotten = [o for o in sorted(finished - ahead) if o >= offset and (*place, o) in known]
+        if offset < before:
+            yield Violation("backwards", where, f"from {before} to {offset}")
+        elif forgotten:
+            yield Violation("backwards", where, f"at {offset} forgot {forgotten[:5]}")
+        last[place] = (offset, ahead)
+
+
+__all__ = ["AUDITS", "REPLIES", "Evidence", "Sample", "Violation", "check", "counts"]

@@ -1,0 +1,224 @@
+"""What the checker is fed with, taken with another client library than the project's own.
+
+confluent-kafka (librdkafka) reads the topics during the run and at its end, samples the
+group's commits, and asks for the ends of partitions under both isolation levels. Everything
+here blocks or runs in threads of its own; nothing here judges.
+"""
+
+import threading
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import Any
+
+from confluent_kafka import (
+    OFFSET_BEGINNING,
+    Consumer,
+    KafkaException,
+    Message,
+    TopicPartition,
+)
+
+from tests.chaos.checker import Sample
+from tests.chaos.facts import INPUTS, OUTPUTS, Commit, Place, Raw, digest
+
+_QUIET = {"log_level": 0, "error_cb": lambda error: None}
+_TIMEOUT_S = 5.0
+_SAMPLE_S = 0.25
+
+
+def _consumer(bootstrap: str, isolation: str, **more: object) -> Any:
+    return Consumer(
+        {
+            "bootstrap.servers": bootstrap,
+            "group.id": "chaos-reader-without-a-group",
+            "enable.auto.commit": False,
+            "auto.offset.reset": "error",
+            "isolation.level": isolation,
+            "enable.partition.eof": True,
+            "reconnect.backoff.max.ms": 500,
+            "message.max.bytes": 16 << 20,
+            **_QUIET,
+            **more,
+        }
+    )
+
+
+def raw(message: Message) -> Raw:
+    """A message as plain values."""
+    return Raw(
+        topic=message.topic(),
+        partition=message.partition(),
+        offset=message.offset(),
+        key=message.key(),
+        value=message.value(),
+        headers=tuple(message.headers() or ()),
+        timestamp_ms=message.timestamp()[1],
+    )
+
+
+def read_committed(bootstrap: str, topics: Sequence[str], partitions: int) -> Iterator[Raw]:
+    """Everything committed on these topics; each partition in order."""
+    for topic in topics:
+        for partition in range(partitions):
+            yield from _read_partition(bootstrap, topic, partition)
+
+
+def _read_partition(bootstrap: str, topic: str, partition: int) -> Iterator[Raw]:
+    consumer = _consumer(bootstrap, "read_committed")
+    try:
+        consumer.assign([TopicPartition(topic, partition, OFFSET_BEGINNING)])
+        deadline = time.monotonic() + 60.0
+        while True:
+            message = consumer.poll(1.0)
+            if message is None:
+                if time.monotonic() > deadline:
+                    raise TimeoutError(f"{topic}/{partition} can't be read to its end")
+            elif message.error() is None:
+                yield raw(message)
+            elif message.error().name() == "_PARTITION_EOF":
+                return
+    finally:
+        consumer.close()
+
+
+class Background(threading.Thread):
+    """A thread that does ``step`` until ``stop``; its error is raised there."""
+
+    def __init__(self, name: str) -> None:
+        super().__init__(name=name, daemon=True)
+        self._stopping = threading.Event()
+        self._error: BaseException | None = None
+
+    def run(self) -> None:
+        try:
+            while not self._stopping.is_set():
+                self.step()
+        except BaseException as error:
+            self._error = error
+        finally:
+            self.close()
+
+    def step(self) -> None:
+        raise NotImplementedError
+
+    def close(self) -> None:
+        """Called once at the end, in the thread."""
+
+    def stop(self) -> None:
+        """End it; raises what it raised."""
+        self._stopping.set()
+        self.join()
+        if self._error is not None:
+            raise self._error
+
+
+class Follower(Background):
+    """Reads the outputs during the run, committed records only."""
+
+    def __init__(self, bootstrap: str, partitions: int) -> None:
+        super().__init__("chaos follower")
+        self.seen: dict[Place, list[tuple[int, str]]] = {}
+        self._consumer = _consumer(bootstrap, "read_committed")
+        places = [(topic, p) for topic in OUTPUTS for p in range(partitions)]
+        self._consumer.assign([TopicPartition(t, p, OFFSET_BEGINNING) for t, p in places])
+
+    def step(self) -> None:
+        for message in self._consumer.consume(500, 0.2):
+            if message.error() is None:
+                record = raw(message)
+                place = (record.topic, record.partition)
+                self.seen.setdefault(place, []).append((record.offset, digest(record)))
+
+    def reached(self) -> Mapping[Place, int]:
+        """Where it stands: the offset of the last record of each partition, and 1."""
+        return {place: seen[-1][0] + 1 for place, seen in self.seen.items() if seen}
+
+    def close(self) -> None:
+        self._consumer.close()
+
+
+class OpenTransactions(Background):
+    """Sees outputs before they are committed and tells ``found`` at once."""
+
+    def __init__(
+        self, bootstrap: str, partitions: int, found: Callable[[str, int, int], None]
+    ) -> None:
+        super().__init__("chaos uncommitted reader")
+        self._found = found
+        self._consumer = _consumer(bootstrap, "read_uncommitted")
+        places = [(topic, p) for topic in OUTPUTS for p in range(partitions)]
+        self._consumer.assign([TopicPartition(t, p) for t, p in places])
+        self.watching = threading.Event()
+
+    def step(self) -> None:
+        message = self._consumer.poll(0.2)
+        if message is not None and message.error() is None and self.watching.is_set():
+            self._found(message.topic(), message.partition(), message.offset())
+
+    def close(self) -> None:
+        self._consumer.close()
+
+
+class Commits(Background):
+    """Samples the committed offsets of a group; keeps what changed, in order of time."""
+
+    def __init__(self, bootstrap: str, group: str, partitions: int) -> None:
+        super().__init__("chaos commits")
+        self.samples: list[Sample] = []
+        self.last: dict[Place, Commit] = {}
+        self.failures = 0
+        self._partitions = partitions
+        self._consumer = _consumer(bootstrap, "read_committed", **{"group.id": group})
+
+    def step(self) -> None:
+        try:
+            now = _committed(self._consumer, self._partitions)
+        except KafkaException:
+            self.failures += 1  # the broker is away: that is part of the run
+            now = {}
+        for place, commit in now.items():
+            if self.last.get(place) != commit:
+                self.last[place] = commit
+                self.samples.append(Sample(place, commit))
+        self._stopping.wait(_SAMPLE_S)
+
+    def close(self) -> None:
+        self._consumer.close()
+
+
+def read_commits(bootstrap: str, group: str, partitions: int) -> dict[Place, Commit]:
+    """What the group has committed for the feed topics."""
+    consumer = _consumer(bootstrap, "read_committed", **{"group.id": group})
+    try:
+        return _committed(consumer, partitions)
+    finally:
+        consumer.close()
+
+
+def _committed(consumer: Any, partitions: int) -> dict[Place, Commit]:
+    places = [TopicPartition(topic, p) for topic in INPUTS for p in range(partitions)]
+    return {
+        (one.topic, one.partition): Commit(one.offset, one.metadata or "")
+        for one in consumer.committed(places, timeout=_TIMEOUT_S)
+        if one.offset >= 0
+    }
+
+
+def ends(bootstrap: str, topics: Sequence[str], partitions: int) -> dict[Place, tuple[int, int]]:
+    """Last stable offset and high watermark of each partition."""
+    places = [(topic, p) for topic in topics for p in range(partitions)]
+    stable = _ends(bootstrap, places, "read_committed")
+    high = _ends(bootstrap, places, "read_uncommitted")
+    return {place: (stable[place], high[place]) for place in places}
+
+
+def _ends(bootstrap: str, places: Sequence[Place], isolation: str) -> dict[Place, int]:
+    """What a reader under this isolation calls the end: librdkafka asks with its own level."""
+    consumer = _consumer(bootstrap, isolation)
+    try:
+        return {
+            place: consumer.get_watermark_offsets(TopicPartition(*place), timeout=_TIMEOUT_S)[1]
+            for place in places
+        }
+    finally:
+        consumer.close()
