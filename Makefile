@@ -12,7 +12,7 @@ PYTHONS := $(if $(PYTHON),$(PYTHON),.venv/bin/python python3.13 python3.12 pytho
 BIN := .venv/bin
 ROOMS := bot consumers infra model schemas tests
 
-.PHONY: help setup demo test lint types imports fast format lock clean
+.PHONY: help setup demo test lint types imports fast format lock docs clean
 
 help: ## list the commands
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{ printf "  make %-9s %s\n", $$1, $$2 }'
@@ -48,6 +48,10 @@ format: setup ## let ruff put things right
 
 lock: setup ## resolve pyproject.toml into infra/requirements/lock.txt anew (maintainers)
 	@$(BIN)/python infra/lock.py
+
+docs: setup ## write the pages that are made from code (settings, metrics, contract)
+	@$(BIN)/python -m bot.pages docs
+	@$(BIN)/twite schemas export schemas/published
 
 clean: ## remove .venv and what the tools left behind
 	@rm -rf .venv .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache build dist
