@@ -1,6 +1,7 @@
 """``twite config``: what is set, where it came from, and whether it is in order."""
 
 import json
+from dataclasses import asdict
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -11,6 +12,8 @@ from bot.cli.console import WIDE, out, run, settings_of
 
 if TYPE_CHECKING:  # pydantic takes a third of a second: too long for --help
     from bot.config import Loaded
+
+MARKS = {"ok": "green", "advice": "yellow", "no": "bold red"}
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -65,19 +68,25 @@ def _rows(loaded: "Loaded") -> dict[str, dict[str, Any]]:
 
 
 @app.command()
-def check(context: typer.Context) -> None:
-    """Check settings, broker, topics and model; each red line says what to do.
+def check(
+    context: typer.Context,
+    as_json: Annotated[bool, typer.Option("--json", help="For programs: one JSON object.")] = False,
+) -> None:
+    """Check settings, broker, topics, rights, group and model; a red line says what to do.
 
-    Exit status 0: everything is green.
+    Yellow is advice. Exit status 0: nothing is red. Nothing is changed.
     """
     from bot.checks import check_all
 
-    loaded = settings_of(context)
-    table = Table("", "checked", "found", "what to do")
-    results = run(check_all(loaded))
-    for result in results:
-        mark = Text("ok", "green") if result.ok else Text("no", "bold red")
-        table.add_row(mark, Text(result.name), Text(result.found), Text(result.todo))
-    out.print(table)
+    results = run(check_all(settings_of(context)))
+    if as_json:
+        checks = [{**asdict(result), "level": result.level.value} for result in results]
+        typer.echo(json.dumps({"checks": checks}, indent=2, ensure_ascii=False))
+    else:
+        table = Table("", "checked", "found", "what to do")
+        for result in results:
+            mark = Text(result.level.value, MARKS[result.level.value])
+            table.add_row(mark, Text(result.name), Text(result.found), Text(result.todo))
+        out.print(table)
     if not all(result.ok for result in results):
         raise typer.Exit(1)
