@@ -11,7 +11,7 @@ import os
 import signal
 import sys
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -41,6 +41,11 @@ class WorkerProcess:
         with contextlib.suppress(ProcessLookupError):
             self.process.send_signal(number)
 
+    def kill_now(self) -> None:
+        """kill -9 from any thread."""
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(self.process.pid, signal.SIGKILL)
+
     def arm(self, line: str) -> None:
         """Order a fault from inside."""
         if self.process.stdin is not None and self.alive:
@@ -54,12 +59,19 @@ class WorkerProcess:
 
 
 class Fleet:
-    """All workers of a run. ``environment`` holds their ``TWITE_*`` and ``CHAOS_*`` settings."""
+    """All workers of a run. ``environment`` holds their ``TWITE_*`` and ``CHAOS_*`` settings;
+    they take turns with the ``addresses`` of the broker."""
 
     def __init__(
-        self, environment: Mapping[str, str], folder: Path, wanted: int, seed: int = 0
+        self,
+        environment: Mapping[str, str],
+        addresses: Sequence[str],
+        folder: Path,
+        wanted: int,
+        seed: int = 0,
     ) -> None:
         self._environment = dict(environment)
+        self._addresses = addresses
         self._folder = folder
         self._seed = seed
         self._born = 0
@@ -75,7 +87,11 @@ class Fleet:
         self._born += 1
         name = f"worker-{self._born}"
         environment = {**os.environ, **self._environment}
-        environment |= {"CHAOS_SEED": str(self._seed + self._born), "CHAOS_ARM": ";".join(armed)}
+        environment |= {
+            "CHAOS_SEED": str(1000 * self._seed + self._born),
+            "CHAOS_ARM": ";".join(armed),
+            "TWITE_KAFKA__BOOTSTRAP_SERVERS": self._addresses[self._born % len(self._addresses)],
+        }
         process = await asyncio.create_subprocess_exec(
             sys.executable,
             "-m",
@@ -118,7 +134,7 @@ class Fleet:
         await asyncio.gather(*(worker.process.wait() for worker in self.workers))
 
     async def stop_all(self) -> list[str]:
-        """SIGTERM; the names of those that did not end well."""
+        """SIGTERM; the names of those that did not end well (one that just starts may just die)."""
         leaving = self.alive
         for worker in leaving:
             worker.send(signal.SIGCONT)
@@ -127,7 +143,7 @@ class Fleet:
         bad = [
             f"{worker.name}: {'status ' + str(worker.process.returncode) if done else 'hangs'}"
             for worker, done in zip(leaving, ended, strict=True)
-            if not done or worker.process.returncode != 0
+            if not done or (worker.process.returncode != 0 and worker.ready.is_set())
         ]
         await self.kill_all()
         return bad

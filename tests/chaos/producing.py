@@ -13,6 +13,7 @@ _QUIET = {"log_level": 0, "error_cb": lambda error: None}
 _TICK_S = 0.1
 _ABORTED_EVERY = 50  # ticks
 _ABORTED = 5  # records
+BURST = 400
 
 
 class Writer:
@@ -82,7 +83,8 @@ def write_and_abort(bootstrap: str, items: Iterable[Item], name: str) -> int:
 
 
 class Feeding(Background):
-    """Writes ``inputs`` records at an even pace; ``done`` is set at the end of them."""
+    """Writes ``inputs`` records at an even pace and the last of them, a few seconds' worth, at
+    once; ``done`` is set at the end."""
 
     def __init__(
         self, bootstrap: str, feed: Feed, aborted: Feed, inputs: int, seconds: float
@@ -91,6 +93,7 @@ class Feeding(Background):
         self._servers = bootstrap
         self._feed, self._aborted_feed = feed, aborted
         self._left = inputs
+        self._burst = min(inputs // 10, BURST)
         self._per_tick = inputs * _TICK_S / seconds
         self._owed = 0.0
         self._ticks = 0
@@ -106,6 +109,8 @@ class Feeding(Background):
         self._ticks += 1
         self._owed += self._per_tick
         count = min(self._left, int(self._owed))
+        if self._left - count <= self._burst:
+            count = self._left
         self._owed -= count
         self._left -= count
         self._writer.write(self._feed.items(count))

@@ -13,6 +13,7 @@ from typing import Any
 from confluent_kafka import (
     OFFSET_BEGINNING,
     Consumer,
+    KafkaError,
     KafkaException,
     Message,
     TopicPartition,
@@ -23,6 +24,7 @@ from tests.chaos.facts import INPUTS, OUTPUTS, Commit, Place, Raw, digest
 
 _QUIET = {"log_level": 0, "error_cb": lambda error: None}
 _TIMEOUT_S = 5.0
+_PATIENCE_S = 300.0  # to read a whole log
 _SAMPLE_S = 0.25
 
 
@@ -57,26 +59,20 @@ def raw(message: Message) -> Raw:
 
 
 def read_committed(bootstrap: str, topics: Sequence[str], partitions: int) -> Iterator[Raw]:
-    """Everything committed on these topics; each partition in order."""
-    for topic in topics:
-        for partition in range(partitions):
-            yield from _read_partition(bootstrap, topic, partition)
-
-
-def _read_partition(bootstrap: str, topic: str, partition: int) -> Iterator[Raw]:
+    """Everything committed on these topics now; each partition in order."""
     consumer = _consumer(bootstrap, "read_committed")
+    left = {(topic, p) for topic in topics for p in range(partitions)}
+    deadline = time.monotonic() + _PATIENCE_S
     try:
-        consumer.assign([TopicPartition(topic, partition, OFFSET_BEGINNING)])
-        deadline = time.monotonic() + 60.0
-        while True:
-            message = consumer.poll(1.0)
-            if message is None:
-                if time.monotonic() > deadline:
-                    raise TimeoutError(f"{topic}/{partition} can't be read to its end")
-            elif message.error() is None:
-                yield raw(message)
-            elif message.error().name() == "_PARTITION_EOF":
-                return
+        consumer.assign([TopicPartition(t, p, OFFSET_BEGINNING) for t, p in left])
+        while left:
+            for message in consumer.consume(1000, 0.5):
+                if message.error() is None:
+                    yield raw(message)
+                elif message.error().code() == KafkaError._PARTITION_EOF:
+                    left.discard((message.topic(), message.partition()))
+            if time.monotonic() > deadline:
+                raise TimeoutError(f"can't be read to their ends: {sorted(left)}")
     finally:
         consumer.close()
 
@@ -104,10 +100,15 @@ class Background(threading.Thread):
     def close(self) -> None:
         """Called once at the end, in the thread."""
 
+    def end(self) -> None:
+        """End it, whatever became of it."""
+        self._stopping.set()
+        if self.ident is not None:
+            self.join()
+
     def stop(self) -> None:
         """End it; raises what it raised."""
-        self._stopping.set()
-        self.join()
+        self.end()
         if self._error is not None:
             raise self._error
 
@@ -210,6 +211,11 @@ def ends(bootstrap: str, topics: Sequence[str], partitions: int) -> dict[Place, 
     stable = _ends(bootstrap, places, "read_committed")
     high = _ends(bootstrap, places, "read_uncommitted")
     return {place: (stable[place], high[place]) for place in places}
+
+
+def stable_end(bootstrap: str, topic: str, partition: int) -> int:
+    """The last stable offset: where the first open transaction begins, else the end."""
+    return _ends(bootstrap, [(topic, partition)], "read_committed")[(topic, partition)]
 
 
 def _ends(bootstrap: str, places: Sequence[Place], isolation: str) -> dict[Place, int]:

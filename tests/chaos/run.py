@@ -1,22 +1,247 @@
-"""One run: broker, workers, feed and faults, then the verdict. The flow is told in ``run``."""
+"""One run, told in ``run``: a stage, workers, a feed and faults, then the verdict.
+
+In: a ``Setting``. Out: a ``Result`` with every violation that the checker found, how many
+faults of each kind happened, and how long it took.
+"""
 
 import asyncio
-import contextlib
-import tempfile
+import random
 import time
 from collections import Counter
-from collections.abc import AsyncIterator, Callable, Mapping
+from collections.abc import Callable, Iterable
+from contextlib import suppress
 from dataclasses import dataclass, field
-from pathlib import Path
+from typing import Any
 
-from infra.broker import LocalBroker
-from infra.topics import create_topics
 from tests.chaos import readers
+from tests.chaos.attacks import KINDS, Planned, schedule
 from tests.chaos.checker import Evidence, Violation, check, counts
-from tests.chaos.facts import INPUTS, OUTPUTS, Commit, Place, input_fact, output_fact
+from tests.chaos.facts import INPUTS, OUTPUTS, Commit, Fact, Input, Place, input_fact, output_fact
+from tests.chaos.facts import digest as digest_of
 from tests.chaos.feed import BOT, Feed
-from tests.chaos.fleet import Fleet
+from tests.chaos.fleet import WorkerProcess
 from tests.chaos.producing import Feeding
+from tests.chaos.stage import GROUP, Setting, Stage, staged
 
-GROUP = "chaos"
-PARTITIONS = 6
+Say = Callable[[str], None]
+DRAIN_S = 180.0
+SETTLE_S = 60.0  # an orphaned transaction is aborted after 20 s
+TELL_EVERY_S = 10.0
+AMID_S = 0.8  # after the burst at the end of the feed
+
+
+@dataclass
+class Result:
+    """What a run found."""
+
+    setting: Setting
+    inputs: int = 0
+    aborted: int = 0
+    outputs: int = 0
+    faults: Counter[str] = field(default_factory=Counter)
+    missed: Counter[str] = field(default_factory=Counter)
+    violations: list[Violation] = field(default_factory=list)
+    seconds: float = 0.0
+
+    @property
+    def counts(self) -> Counter[str]:
+        return counts(self.violations)
+
+
+class Run:
+    """The state of one run."""
+
+    def __init__(self, stage: Stage, say: Say) -> None:
+        self.stage = stage
+        self.say = say
+        self.result = Result(stage.setting)
+        self.spoiled = 0
+        self.inputs: dict[Place, list[Input]] = {}
+        stage.fleet.on_fired = self._fired
+        setting = stage.setting
+        self.feeding = Feeding(
+            stage.servers,
+            Feed(setting.seed, setting.partitions),
+            Feed(setting.seed, setting.partitions, "aborted"),
+            setting.inputs,
+            setting.seconds,
+        )
+
+    def _fired(self, worker: WorkerProcess, line: str) -> None:
+        if line.split()[1] in ("hang", "raise", "garbage"):
+            self.spoiled += 1
+
+    async def under_fire(self) -> None:
+        """The feed comes in and the faults happen."""
+        self.feeding.start()
+        setting = self.stage.setting
+        plan = schedule(setting.seed, setting.faults, setting.seconds)
+        telling = asyncio.create_task(self._tell(), name="tell")
+        try:
+            await asyncio.gather(*(self._attack(i, one) for i, one in enumerate(plan)))
+            while not self.feeding.done.is_set() and self.feeding.is_alive():
+                await asyncio.sleep(0.1)
+        finally:
+            telling.cancel()
+        await asyncio.to_thread(self.feeding.stop)
+
+    async def _attack(self, number: int, planned: Planned) -> None:
+        await asyncio.sleep(planned.at)
+        dice = random.Random(1000 * self.stage.setting.seed + number)
+        happened = await KINDS[planned.kind](self.stage, dice)
+        (self.result.faults if happened else self.result.missed)[planned.kind] += 1
+
+    async def _tell(self) -> None:
+        while True:
+            await asyncio.sleep(TELL_EVERY_S)
+            done, fleet = self.result.faults.total(), self.stage.fleet
+            seen = sum(map(len, self.stage.follower.seen.values()))
+            self.say(
+                f"{self.feeding.written} inputs written, {seen} outputs seen, {done} faults,"
+                f" {len(fleet.alive)} workers of {fleet.wanted}"
+            )
+
+    async def checkpoint(self) -> None:
+        """Everybody dies at once, in the middle of the last inputs; what then stands on the log
+        must go together as it is."""
+        await asyncio.sleep(AMID_S)
+        await self.stage.fleet.kill_all()
+        self.result.faults["kill all"] += 1
+        await self._until(self._settled, SETTLE_S)
+        await self.judge(drained=False)
+
+    async def _settled(self) -> bool:
+        ends = await self._asked(readers.ends, OUTPUTS)
+        return all(stable == high for stable, high in ends.values())
+
+    async def drain(self) -> None:
+        """Until the offsets are past every input, or time is up."""
+        await self._until(self._drained, DRAIN_S)
+
+    async def _drained(self) -> bool:
+        commits = await asyncio.to_thread(
+            readers.read_commits, self.stage.servers, GROUP, self.stage.setting.partitions
+        )
+        return all(
+            commits.get(place, Commit(0)).offset > inputs[-1].key[2]
+            for place, inputs in self.inputs.items()
+        )
+
+    async def _until(self, condition: Callable[[], Any], seconds: float) -> bool:
+        deadline = time.monotonic() + seconds
+        while time.monotonic() < deadline:
+            with suppress(readers.KafkaException):
+                if await condition():
+                    return True
+            await asyncio.sleep(0.5)
+        return False
+
+    async def _asked(self, question: Callable[..., Any], topics: Iterable[str]) -> Any:
+        return await asyncio.to_thread(
+            question, self.stage.servers, topics, self.stage.setting.partitions
+        )
+
+    async def judge(self, *, drained: bool) -> None:
+        """Feed the checker with all that stands on the log now."""
+        self.inputs = await self._asked(_inputs, INPUTS)
+        outputs, final = await self._asked(_outputs, OUTPUTS)
+        ends = await self._asked(readers.ends, OUTPUTS)
+        follower = self.stage.follower
+        await self._until(lambda: _reached(follower.reached(), final), SETTLE_S)
+        stage = self.stage
+        evidence = Evidence(
+            bot=BOT,
+            cluster=stage.cluster,
+            inputs=[one for many in self.inputs.values() for one in many],
+            outputs=outputs,
+            committed=await asyncio.to_thread(
+                readers.read_commits, stage.servers, GROUP, stage.setting.partitions
+            ),
+            ends=ends,
+            seen={place: list(seen) for place, seen in follower.seen.items()},
+            final=final,
+            samples=list(stage.commits.samples),
+            takeovers=stage.fleet.takeovers,
+            spoiled=self.spoiled,
+            drained=drained,
+            forgetful=stage.setting.forgetful,
+        )
+        found = await asyncio.to_thread(check, evidence)
+        self.result.violations += [one for one in found if one not in self.result.violations]
+        self.result.inputs, self.result.outputs = len(evidence.inputs), len(outputs)
+
+    async def nothing_more(self) -> None:
+        """A worker started on the drained log publishes nothing."""
+        before = await self._asked(readers.ends, OUTPUTS)
+        fleet = self.stage.fleet
+        fleet.owners.clear()
+        await fleet.start()
+        places = len(INPUTS) * self.stage.setting.partitions
+        for _ in range(300):
+            if len(fleet.owners) == places:
+                break
+            await asyncio.sleep(0.1)
+        else:
+            self._wrong("lost", f"a last worker opened {len(fleet.owners)} of {places} partitions")
+        await asyncio.sleep(1)  # longer than it takes to answer something
+        self.stop_badly(await fleet.stop_all())
+        after = await self._asked(readers.ends, OUTPUTS)
+        if before != after:
+            self._wrong("twice", "a worker started on the drained log published something")
+
+    def stop_badly(self, names: Iterable[str]) -> None:
+        for name in names:
+            self._wrong("stop", f"{name} did not stop gently")
+
+    def _wrong(self, kind: str, detail: str) -> None:
+        self.result.violations.append(Violation(kind, "the run", detail))
+
+
+async def run(setting: Setting, say: Say = print) -> Result:
+    """Everything, and the verdict."""
+    started = time.monotonic()
+    async with staged(setting) as stage:
+        play = Run(stage, say)
+        keeping = asyncio.create_task(stage.fleet.keep_up(), name="keep up")
+        try:
+            await play.under_fire()
+        finally:
+            keeping.cancel()
+        say("every worker dies; what stands on the log must go together")
+        await play.checkpoint()
+        say("workers start again and finish")
+        stage.fleet.wanted = setting.workers
+        keeping = asyncio.create_task(stage.fleet.keep_up(), name="keep up")
+        try:
+            await play.drain()
+        finally:
+            keeping.cancel()
+        play.stop_badly(await stage.fleet.stop_all())
+        await play._until(play._settled, SETTLE_S)
+        await play.judge(drained=True)
+        await play.nothing_more()
+        play.result.aborted = play.feeding.aborted
+    play.result.seconds = time.monotonic() - started
+    return play.result
+
+
+def _inputs(servers: str, topics: Iterable[str], partitions: int) -> dict[Place, list[Input]]:
+    found: dict[Place, list[Input]] = {}
+    for one in readers.read_committed(servers, list(topics), partitions):
+        found.setdefault((one.topic, one.partition), []).append(input_fact(one))
+    return found
+
+
+def _outputs(
+    servers: str, topics: Iterable[str], partitions: int
+) -> tuple[list[Fact], dict[Place, list[tuple[int, str]]]]:
+    facts: list[Fact] = []
+    final: dict[Place, list[tuple[int, str]]] = {}
+    for one in readers.read_committed(servers, list(topics), partitions):
+        facts.append(output_fact(one))
+        final.setdefault((one.topic, one.partition), []).append((one.offset, digest_of(one)))
+    return facts, final
+
+
+async def _reached(reached: Any, final: Any) -> bool:
+    return all(reached.get(place, 0) > seen[-1][0] for place, seen in final.items())

@@ -1,0 +1,94 @@
+"""``python -m tests.chaos``: one seeded run, with progress, a summary, and JSON on request.
+
+The exit status is 0 only where nothing is lost, doubled, torn or out of order.
+"""
+
+import argparse
+import asyncio
+import json
+import sys
+import time
+from dataclasses import asdict
+from pathlib import Path
+
+from tests.chaos.run import Result, run
+from tests.chaos.stage import Setting
+
+
+def main() -> int:
+    """Parse, run, tell."""
+    arguments = _arguments()
+    started = time.monotonic()
+
+    def say(line: str) -> None:
+        print(f"[{time.monotonic() - started:7.1f} s] {line}", flush=True)
+
+    setting = Setting(
+        seed=arguments.seed,
+        inputs=arguments.inputs,
+        faults=arguments.faults,
+        seconds=60 * arguments.minutes,
+        workers=arguments.workers,
+        latency_ms=arguments.latency_ms,
+        flaw=arguments.flaw,
+        forgetful=arguments.forgetful,
+        logs=arguments.logs,
+    )
+    result = asyncio.run(run(setting, say))
+    for line in summary(result):
+        print(line)
+    if arguments.json:
+        arguments.json.write_text(json.dumps(as_json(result), indent=2) + "\n")
+    return 1 if result.violations else 0
+
+
+def _arguments() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(prog="python -m tests.chaos", description=__doc__)
+    parser.add_argument("--seed", type=int, default=1)
+    parser.add_argument("--inputs", type=int, default=5000)
+    parser.add_argument("--faults", type=int, default=40)
+    parser.add_argument("--minutes", type=float, default=2.0, help="how long faults and feed last")
+    parser.add_argument("--workers", type=int, default=3)
+    parser.add_argument("--latency-ms", type=float, default=150.0, help="mean of an answer")
+    parser.add_argument("--flaw", default="", help="plant this flaw (tests/chaos/flaws.py)")
+    parser.add_argument("--forgetful", action="store_true", help="repeats may be answered again"
+                        " after a takeover between the two")
+    parser.add_argument("--json", type=Path, help="write the result there")
+    parser.add_argument("--logs", type=Path, help="keep the workers' logs there")
+    return parser.parse_args()
+
+
+def summary(result: Result) -> list[str]:
+    """The verdict, for people."""
+    found = result.counts
+    words = ("lost", "twice", "torn", "misordered")
+    others = sorted(set(found) - set(words))
+    lines = [f"  {times:3d} x {kind}" for kind, times in sorted(result.faults.items())]
+    lines += [f"  {times:3d} x {kind} (did not come about)" for kind, times in sorted(result.missed.items())]
+    lines += [str(one) for one in result.violations[:50]]
+    lines.append(
+        f"seed {result.setting.seed}: {result.inputs} inputs (and {result.aborted} aborted),"
+        f" {result.faults.total()} faults, {result.outputs} outputs in {result.seconds:.0f} s: "
+        + ", ".join(f"{word} {found[word]}" for word in (*words, *others))
+    )
+    return lines
+
+
+def as_json(result: Result) -> dict[str, object]:
+    """The same, for programs."""
+    return {
+        "setting": {k: v for k, v in asdict(result.setting).items() if k != "logs"},
+        "inputs": result.inputs,
+        "aborted_inputs": result.aborted,
+        "outputs": result.outputs,
+        "faults": dict(result.faults),
+        "missed": dict(result.missed),
+        "counts": {kind: result.counts[kind] for kind in ("lost", "twice", "torn", "misordered")}
+        | dict(result.counts),
+        "violations": [asdict(one) for one in result.violations],
+        "seconds": round(result.seconds, 1),
+    }
+
+
+if __name__ == "__main__":
+    sys.exit(main())
