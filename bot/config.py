@@ -10,13 +10,18 @@ are told at once, and every value knows its origin.
 import difflib
 import os
 import tomllib
-from collections.abc import Iterator, Mapping
+from collections.abc import Container, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from pydantic import SecretStr, ValidationError
-from pydantic_settings import BaseSettings, InitSettingsSource, PydanticBaseSettingsSource
+from pydantic_settings import (
+    BaseSettings,
+    InitSettingsSource,
+    PydanticBaseSettingsSource,
+)
+from pydantic_settings import SettingsError as UnreadableVariable
 
 from bot.settings import PREFIX, Settings, known_fields
 
@@ -46,7 +51,7 @@ class Problem:
     todo: str
 
     def __str__(self) -> str:
-        return f"{self.where}: {self.what}. {self.todo}"
+        return f"{self.where}: {self.what.rstrip('.')}. {self.todo}"
 
 
 class SettingsError(Exception):
@@ -75,12 +80,16 @@ def load(file: Path | None = None, overrides: Mapping[str, Any] | None = None) -
     path = find_file(file)
     data = _read_toml(path) if path else {}
     origins = _origins(data, path, overrides or {})
-    if problems := tuple(_unknown_keys(data, path)):
-        raise SettingsError(problems)
+    unknown = tuple(_unknown_keys(data, path))
     try:
         settings = _settings_class(data)(**dict(overrides or {}))
     except ValidationError as error:
-        raise SettingsError(tuple(_problems(error, origins))) from None
+        told = {name for name, _ in _leaves(data)} - set(origins)
+        raise SettingsError((*unknown, *_problems(error, origins, told))) from None
+    except UnreadableVariable as error:
+        raise SettingsError((*unknown, _unreadable(error))) from None
+    if unknown:
+        raise SettingsError(unknown)
     return Loaded(settings, origins, path, tuple(_unknown_variables()))
 
 
@@ -195,11 +204,23 @@ def _origins(
     return origins
 
 
-def _problems(error: ValidationError, origins: Mapping[str, str]) -> Iterator[Problem]:
+def _problems(
+    error: ValidationError, origins: Mapping[str, str], told: Container[str]
+) -> Iterator[Problem]:
+    """What is wrong with values; ``told``: names of which something was said already."""
     fields = {known.name: known for known in known_fields()}
     for item in error.errors(include_input=False, include_url=False, include_context=False):
         name = ".".join(str(step) for step in item["loc"])
+        if name in told:
+            continue
         what = f"{name}: {item['msg'].removeprefix('Value error, ')}"
         known = fields.get(name)
-        todo = f"It means: {known.description}" if known else "`twite config show` explains each."
+        todo = f"It means: {known.plain}" if known else "`twite config show` explains each."
         yield Problem(origins.get(name, "settings"), what, todo)
+
+
+def _unreadable(error: UnreadableVariable) -> Problem:
+    """A variable for a whole group that is no JSON; the message of the library names the group."""
+    group = next(known.path[0] for known in known_fields() if f'"{known.path[0]}"' in str(error))
+    what = "stands for a whole group and is not a JSON object"
+    return Problem(f"{PREFIX}{group.upper()}", what, f"Set one field: {PREFIX}{group.upper()}__…")

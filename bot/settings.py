@@ -7,19 +7,22 @@ ranges hold from there on, and nothing changes them. ``bot/app.py`` wires a work
 
 import hashlib
 import json
+import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 from typing import Any, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, SecretStr, model_validator
+from pydantic import BaseModel, ConfigDict, Field, SecretStr, field_validator, model_validator
 from pydantic.fields import FieldInfo
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 PREFIX = "TWITE_"
 # Differ between workers of one fleet, so they are no part of the digest on decisions.
 PER_PROCESS = frozenset({"kafka.group_instance_id"})
+_ADDRESS = re.compile(r"(?:\[[0-9A-Fa-f:.]+\]|[^\s,:/@\[\]]+):([0-9]{1,5})")
+_DEVICE = re.compile(r"auto|cpu|mps|cuda(?::[0-9]{1,3})?")
 
 
 class Group(BaseModel):
@@ -34,7 +37,8 @@ class KafkaSettings(Group):
     """Where the platform's Kafka is, and how to get in."""
 
     bootstrap_servers: str = Field(default="localhost:9092", min_length=1)
-    """Addresses of one or more brokers, ``host:port``, separated by commas."""
+    """Addresses of one or more brokers, ``host:port``, separated by commas; an IPv6 address
+    stands in brackets: ``[::1]:9092``."""
     group_id: str = Field(default="twite", min_length=1)
     """Consumer group: workers of one group share the work."""
     group_instance_id: str | None = None
@@ -62,6 +66,19 @@ class KafkaSettings(Group):
     """PEM file of the key to that certificate."""
     ssl_keyfile_password: SecretStr | None = None
     """Password of that key file, if it has one."""
+
+    @field_validator("bootstrap_servers")
+    @classmethod
+    def _addresses(cls, value: str) -> str:
+        addresses = [address.strip() for address in value.split(",")]
+        for address in addresses:
+            found = _ADDRESS.fullmatch(address)
+            if not found or not 0 < int(found[1]) < 65_536:
+                raise ValueError(
+                    "must be host:port with a port of 1 to 65535, several separated by commas,"
+                    " without http:// or the like; an IPv6 address in brackets: [::1]:9092"
+                )
+        return ",".join(addresses)
 
     @model_validator(mode="after")
     def _login_is_whole(self) -> Self:
@@ -117,6 +134,20 @@ class BotSettings(Group):
     post_tokens: int = Field(default=384, ge=16, le=1_000_000)
     """Most of one post that the model sees, in its tokens."""
 
+    @field_validator("account_id", "handle")
+    @classmethod
+    def _not_blank(cls, value: str) -> str:
+        if not value.strip():
+            raise ValueError("must not be blank")
+        return value
+
+    @field_validator("handle")
+    @classmethod
+    def _bare(cls, value: str) -> str:
+        if value.lstrip().startswith("@"):
+            raise ValueError("must be written without the @ before it")
+        return value
+
 
 class EchoSettings(Group):
     """The ``echo`` engine, which ships for tests and benches."""
@@ -137,7 +168,7 @@ class ModelSettings(Group):
     revision: str | None = None
     """Commit of the Hugging Face repository to pin."""
     device: str = "auto"
-    """``auto``, ``cpu``, ``cuda``, ``cuda:0``, …"""
+    """``auto``, ``cpu``, ``mps``, ``cuda``, or one GPU by its number: ``cuda:0``."""
     dtype: Literal["auto", "float32", "bfloat16", "float16"] = "auto"
     """Precision of the weights in memory."""
     slots: int = Field(default=8, ge=1, le=4096)
@@ -157,6 +188,13 @@ class ModelSettings(Group):
     repetition_penalty: float = Field(default=1.05, gt=0, le=10)
     """Above 1: tokens that were there before become less likely."""
     echo: EchoSettings = EchoSettings()
+
+    @field_validator("device")
+    @classmethod
+    def _known_device(cls, value: str) -> str:
+        if not _DEVICE.fullmatch(value):
+            raise ValueError("must be auto, cpu, mps, cuda, or cuda: and a number (cuda:0)")
+        return value
 
 
 class WorkerSettings(Group):
@@ -244,6 +282,11 @@ class Known:
     @property
     def description(self) -> str:
         return " ".join((self.info.description or "").split())
+
+    @property
+    def plain(self) -> str:
+        """The description without marks, for a terminal."""
+        return self.description.replace("``", "")
 
     def read(self, settings: Settings) -> Any:
         value: Any = settings

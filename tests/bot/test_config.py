@@ -102,6 +102,29 @@ def test_every_problem_is_told_at_once_with_its_place(
     assert "Most records being answered at once" in found[2]
 
 
+def test_unknown_keys_and_wrong_values_are_told_together(write: Write) -> None:
+    path = write("nonsense = 1\nmodel = 3\n[kafka]\npartitions = 0\n[bot]\nhandle = '@owl'\n")
+    found = problems(path)
+    assert len(found) == 4
+    assert "unknown setting nonsense" in found[0]
+    assert "Write it as a table: [model]." in found[1]
+    assert "kafka.partitions" in found[2]
+    assert "bot.handle: must be written without the @" in found[3]
+
+
+def test_a_variable_for_a_group_that_is_no_json_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("TWITE_MODEL", "echo")
+    (problem,) = problems()
+    assert problem.startswith("TWITE_MODEL: stands for a whole group and is not a JSON object.")
+
+
+def test_messages_have_no_marks_of_markup(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("TWITE_KAFKA__BOOTSTRAP_SERVERS", "localhost")
+    (problem,) = problems()
+    assert "``" not in problem
+    assert "host:port" in problem
+
+
 def test_a_problem_never_repeats_the_value(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("TWITE_KAFKA__PARTITIONS", "hunter2")
     assert "hunter2" not in " ".join(problems())

@@ -3,7 +3,14 @@
 import pytest
 from pydantic import SecretStr, ValidationError
 
-from bot.settings import KafkaSettings, ModelSettings, Settings, WorkerSettings, known_fields
+from bot.settings import (
+    BotSettings,
+    KafkaSettings,
+    ModelSettings,
+    Settings,
+    WorkerSettings,
+    known_fields,
+)
 
 
 @pytest.fixture(autouse=True)
@@ -38,12 +45,34 @@ def test_names_that_other_programs_rely_on() -> None:
         (ModelSettings, {"top_p": 0}),
         (KafkaSettings, {"partitions": 0}),
         (KafkaSettings, {"bootstrap_servers": ""}),
+        (KafkaSettings, {"bootstrap_servers": "a:b"}),
+        (KafkaSettings, {"bootstrap_servers": "localhost"}),
+        (KafkaSettings, {"bootstrap_servers": "http://x:9092"}),
+        (KafkaSettings, {"bootstrap_servers": "x:9092,"}),
+        (KafkaSettings, {"bootstrap_servers": "x:0"}),
+        (KafkaSettings, {"bootstrap_servers": "x:70000"}),
+        (KafkaSettings, {"bootstrap_servers": "::1:9092"}),
+        (BotSettings, {"handle": "@owl"}),
+        (BotSettings, {"handle": " "}),
+        (BotSettings, {"account_id": " "}),
+        (ModelSettings, {"device": "tpu"}),
+        (ModelSettings, {"device": "cuda:first"}),
         (KafkaSettings, {"security_protocol": "SASL_SSL"}),
     ],
 )
 def test_values_out_of_range_are_refused(group: type, values: dict[str, object]) -> None:
     with pytest.raises(ValidationError):
         group(**values)
+
+
+def test_addresses_of_brokers_may_be_several_and_ipv6() -> None:
+    kafka = KafkaSettings(bootstrap_servers="kafka-1:9092, [::1]:9093,10.0.0.7:1")
+    assert kafka.bootstrap_servers == "kafka-1:9092,[::1]:9093,10.0.0.7:1"
+
+
+@pytest.mark.parametrize("device", ["auto", "cpu", "cuda", "cuda:1", "mps"])
+def test_devices_that_there_are(device: str) -> None:
+    assert ModelSettings(device=device).device == device
 
 
 def test_settings_never_change() -> None:
