@@ -14,6 +14,7 @@ import typer
 
 from bot.cli import config, dead_letters, run, schemas, talk, topics
 from bot.cli.console import Call, err, tell
+from bot.cli.tidy import tidy
 
 EPILOG = """
 **Try it**
@@ -73,6 +74,9 @@ def _root(
     ] = False,
 ) -> None:
     context.obj = Call(config, debug)
+
+
+tidy(app)
 
 
 def general_first(arguments: list[str]) -> list[str]:

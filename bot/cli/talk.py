@@ -1,7 +1,8 @@
 """``twite mention`` and ``twite dm``: write to the bot once and wait for what comes of it."""
 
 import json
-from typing import TYPE_CHECKING, Annotated, Any
+import math
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
@@ -14,11 +15,60 @@ if TYPE_CHECKING:  # pydantic takes a third of a second: too long for --help
 
 NO_ANSWER = 3  # exit status: nothing came in time
 
-Author = Annotated[str, typer.Option(help="Account id of the person who asks.")]
-Handle = Annotated[str | None, typer.Option(help="Handle of that person; default: its id.")]
-Timeout = Annotated[float, typer.Option(min=0.1, help="Seconds to wait for an outcome.")]
+
+def _id(value: str | None) -> str | None:
+    """An option that becomes an id of the contract."""
+    from schemas.fields import check_id
+
+    if value is None:
+        return None
+    try:
+        check_id(_words(value))
+    except ValueError as error:
+        raise typer.BadParameter(f"{error}.") from None
+    return value
+
+
+def _words(value: str) -> str:
+    """A text that a JSON event can carry, and that says something."""
+    if not value.strip():
+        raise typer.BadParameter("it must not be empty or blank.")
+    if any("\ud800" <= char <= "\udfff" for char in value):  # how Python keeps other bytes
+        raise typer.BadParameter("it is not UTF-8.")
+    return value
+
+
+def _handle(value: str | None) -> str | None:
+    return value if value is None else _words(value)
+
+
+def _seconds(value: float) -> float:
+    if not math.isfinite(value):
+        raise typer.BadParameter("it must be a number of seconds.")
+    return value
+
+
+Author = Annotated[
+    str, typer.Option(metavar="ID", callback=_id, help="Account id of the person who asks.")
+]
+Handle = Annotated[
+    str | None,
+    typer.Option(metavar="NAME", callback=_handle, help="Handle of that person; default: its id."),
+]
+Visibility = Annotated[
+    Literal["public", "unlisted", "followers", "direct"],
+    typer.Option(help="Who may see the post."),
+]
+Timeout = Annotated[
+    float,
+    typer.Option(
+        metavar="SECONDS", min=0.1, callback=_seconds, help="How long to wait for an outcome."
+    ),
+]
 AsJson = Annotated[bool, typer.Option("--json", help="For programs: print one JSON object.")]
-Words = Annotated[str, typer.Argument(metavar="TEXT", help="What the person writes.")]
+Words = Annotated[
+    str, typer.Argument(metavar="TEXT", callback=_words, help="What the person writes.")
+]
 
 
 def add_to(app: typer.Typer) -> None:
@@ -33,11 +83,10 @@ def mention(
     author: Author = "you",
     handle: Handle = None,
     conversation: Annotated[
-        str | None, typer.Option(help="Id of the thread; default: a new one.")
+        str | None,
+        typer.Option(metavar="ID", callback=_id, help="Id of the thread; default: a new one."),
     ] = None,
-    visibility: Annotated[
-        str, typer.Option(help="`public`, `unlisted`, `followers` or `direct`.")
-    ] = "public",
+    visibility: Visibility = "public",
     timeout: Timeout = 120.0,
     as_json: AsJson = False,
 ) -> None:
@@ -65,7 +114,8 @@ def dm(
     author: Author = "you",
     handle: Handle = None,
     conversation: Annotated[
-        str | None, typer.Option(help="Id of the talk; default: one per author.")
+        str | None,
+        typer.Option(metavar="ID", callback=_id, help="Id of the talk; default: one per author."),
     ] = None,
     timeout: Timeout = 120.0,
     as_json: AsJson = False,

@@ -148,6 +148,15 @@ def test_without_a_broker_one_line_says_what_to_do(
     assert "TWITE_KAFKA__BOOTSTRAP_SERVERS" in said
 
 
+def test_both_rooms_tell_a_missing_broker_in_the_same_words() -> None:
+    from consumers.errors import BrokerUnreachable
+    from infra.errors import BrokerUnreachable as ForTopics
+
+    assert str(BrokerUnreachable(NOBODY)) == str(ForTopics(NOBODY))
+    cause = ValueError("why")
+    assert str(BrokerUnreachable(NOBODY, cause)) == str(ForTopics(NOBODY, cause))
+
+
 def test_config_check_shows_red_with_what_to_do(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -243,3 +252,51 @@ def test_trouble_reads_as_where_what_and_todo() -> None:
 def test_schemas_are_exported(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     assert run(["schemas", "export", str(tmp_path / "contract")], monkeypatch) == 0
     assert list((tmp_path / "contract").rglob("*.json"))
+
+
+@pytest.mark.parametrize("place", ["some.file", "some.file/below", "/proc/x"])
+def test_schemas_cannot_go_where_no_folder_can_be(
+    place: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "some.file").touch()
+    assert run(["schemas", "export", place], monkeypatch) == 1
+    said = capsys.readouterr().err
+    assert said.startswith(f"error: {place}: cannot be written: ")
+    assert "Name a folder" in said
+
+
+@pytest.mark.parametrize(
+    ("arguments", "option"),
+    [
+        (["mention", "hi", "--author", ""], "--author"),
+        (["mention", "hi", "--author", "a\nb"], "--author"),
+        (["mention", "hi", "--handle", " "], "--handle"),
+        (["mention", "hi", "--conversation", ""], "--conversation"),
+        (["mention", "hi", "--conversation", "x" * 513], "--conversation"),
+        (["mention", "hi", "--visibility", "bogus"], "--visibility"),
+        (["mention", "hi", "--timeout", "nan"], "--timeout"),
+        (["mention", " "], "TEXT"),
+        (["dm", ""], "TEXT"),
+        (["dm", "a\udcffb"], "TEXT"),
+        (["dm", "hi", "--author", ""], "--author"),
+        (["dm", "hi", "--handle", ""], "--handle"),
+        (["dm", "hi", "--conversation", " "], "--conversation"),
+    ],
+)
+def test_what_cannot_be_in_an_event_is_wrong_usage_that_names_the_option(
+    arguments: list[str],
+    option: str,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    assert run(arguments, monkeypatch) == 2
+    said = capsys.readouterr().err
+    assert option in said
+    assert "unexpected" not in said
+
+
+@pytest.mark.parametrize("command", ["mention", "demo", "schemas export", "topics create"])
+def test_help_names_no_types_that_say_nothing(command: str) -> None:
+    output = CliRunner().invoke(app, [*command.split(), "--help"]).output
+    assert "<bool>" not in output
+    assert "{" not in output

@@ -114,9 +114,9 @@ def test_a_private_message_is_answered_in_private(kafka: Kafka) -> None:
 
 @pytest.mark.usefixtures("worker")
 def test_a_skip_is_told_with_its_reason(kafka: Kafka) -> None:
-    asked = twite(kafka, "mention", "hello", "--visibility", "moonlight")
+    asked = twite(kafka, "mention", "hello", "--author", "twite-bot")
     assert asked.returncode == 0
-    assert asked.stdout.startswith("skipped, visibility: ")
+    assert asked.stdout.startswith("skipped, own-post: ")
 
 
 def test_without_a_worker_the_wait_ends_with_status_3(kafka: Kafka, topics: None) -> None:
