@@ -18,7 +18,14 @@ class BrokerFailed(InfraError):
 
 
 class BrokerUnreachable(InfraError):
-    """No broker answers at the address given."""
+    """No broker answers at the address given; the words are those of ``consumers.errors``."""
+
+    def __init__(self, bootstrap_servers: str, cause: BaseException | None = None) -> None:
+        reason = f" ({type(cause).__name__}: {cause})" if cause else ""
+        super().__init__(
+            f"No Kafka broker answers at {bootstrap_servers}{reason}. Start one with"
+            " 'twite broker', or set TWITE_KAFKA__BOOTSTRAP_SERVERS to the address of yours."
+        )
 
 
 class TopicsRefused(InfraError):

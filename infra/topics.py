@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from typing import Any, Final
 
 from aiokafka.admin import AIOKafkaAdminClient, NewTopic
-from aiokafka.errors import KafkaError, for_code
+from aiokafka.errors import KafkaConnectionError, KafkaError, for_code
 
 from infra.errors import BrokerUnreachable, TopicsRefused
 from schemas.topics import TOPICS, Topic
@@ -96,12 +96,8 @@ async def _quietly_start(admin: AIOKafkaAdminClient) -> None:
 
 
 def _unreachable(bootstrap_servers: str, error: BaseException) -> BrokerUnreachable:
-    why = str(error) or type(error).__name__
-    return BrokerUnreachable(
-        f"no Kafka broker answers at {bootstrap_servers} ({why}). Start one with "
-        "`twite broker`, or set TWITE_KAFKA__BOOTSTRAP_SERVERS (and the security settings) "
-        "to your own."
-    )
+    known = isinstance(error, KafkaConnectionError | OSError | TimeoutError)
+    return BrokerUnreachable(bootstrap_servers, None if known else error)
 
 
 async def _states(admin: AIOKafkaAdminClient) -> dict[str, TopicState]:
@@ -158,8 +154,9 @@ def _new_topic(topic: Topic, partitions: int, replication: int) -> NewTopic:
 
 
 def _refused(name: str, code: int, message: str | None) -> TopicsRefused:
+    why = (message or for_code(code).__name__).rstrip(".")
     return TopicsRefused(
-        f"the broker does not create the topic {name}: {message or for_code(code).__name__}. "
+        f"the broker does not create the topic {name}: {why}. "
         "Check the number of replicas against the number of brokers (the setting "
         "kafka.replication) and that this user may create topics, or have them created by "
         "somebody who may."

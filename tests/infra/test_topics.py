@@ -7,7 +7,7 @@ from aiokafka.admin.config_resource import ConfigResource, ConfigResourceType
 from infra.broker import LocalBroker
 from infra.errors import BrokerUnreachable, TopicsRefused
 from infra.ports import free_port
-from infra.topics import create_topics, describe_topics
+from infra.topics import _refused, create_topics, describe_topics
 from schemas.topics import FEED_ACCOUNTS, FEED_MENTIONS, TOPICS
 
 
@@ -15,6 +15,11 @@ async def test_no_broker_says_where_and_what_to_do() -> None:
     address = f"127.0.0.1:{free_port()}"
     with pytest.raises(BrokerUnreachable, match=rf"{address}.*twite broker"):
         await create_topics(address)
+
+
+def test_a_refusal_ends_in_one_full_stop() -> None:
+    refused = str(_refused("feed.mentions", 38, "All brokers are cordoned."))
+    assert "All brokers are cordoned. Check" in refused
 
 
 @pytest.mark.kafka
