@@ -24,7 +24,7 @@ setup: ## make .venv with everything in it, from the hash-locked requirements
 	echo "setup: none of these is a Python 3.11 or newer: $(PYTHONS). Install one (Debian or Ubuntu: apt-get install python3 python3-venv), or name it: make setup PYTHON=/path/to/python3.11" >&2; exit 1
 
 demo: setup ## watch mentions and messages go through Kafka and be answered by a real model
-	@$(BIN)/twite demo
+	@$(BIN)/twite demo || { status=$$?; [ $$status -eq 130 ] || exit $$status; } # 130: Ctrl-C
 
 test: setup lint types imports ## lint, types, import contracts and all tests, Kafka included
 	@$(BIN)/python -m pytest -m "not (browser or gpu or chaos)"

@@ -51,7 +51,10 @@ def main(root: Path, say: Callable[[str], None]) -> None:
         install(python, stage, root, say)
         mark_done(stage, root)
     if todo:
-        say(f"setup done in {time.monotonic() - started:.0f} s: .venv/bin/twite is ready")
+        took = f"{time.monotonic() - started:.0f} s"
+        say(f"setup done in {took}: .venv/bin/twite is ready (or: . .venv/bin/activate)")
+    else:
+        say("already up to date: .venv/bin/twite")
 
 
 def make_environment(root: Path, say: Callable[[str], None]) -> Path:

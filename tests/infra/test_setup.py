@@ -67,7 +67,7 @@ def test_a_changed_lock_is_installed_again_and_nothing_else(project: Path) -> No
     assert [stage.name for stage in stages(project) if not is_done(stage, project)] == ["lock"]
 
 
-def test_a_second_run_installs_and_says_nothing(
+def test_a_second_run_installs_nothing_and_says_so(
     environment: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     installed: list[str] = []
@@ -79,10 +79,11 @@ def test_a_second_run_installs_and_says_nothing(
     assert installed == ["lock", "model", "twite"]
     assert first[0].startswith("[1/3] installing 3 packages")
     assert "setup done" in first[-1]
+    assert first[-1].endswith(".venv/bin/twite is ready (or: . .venv/bin/activate)")
     second: list[str] = []
     main(environment, second.append)
     assert installed == ["lock", "model", "twite"]
-    assert second == []
+    assert second == ["already up to date: .venv/bin/twite"]
 
 
 def test_a_failed_install_shows_pips_words_and_leaves_no_stamp(
