@@ -21,6 +21,7 @@ from typing import Any, TypeVar
 import structlog
 
 from bot.clients import cluster_id, options
+from bot.guards import require_fit
 from bot.handler import BotHandler
 from bot.http import Status, application, serving
 from bot.logs import configure_logging
@@ -219,9 +220,13 @@ async def _answer(
 
 
 async def _cluster(settings: Settings) -> str:
-    """The cluster's id; a broker that is away is waited for, with a line per attempt."""
+    """The cluster's id; a broker that is away is waited for, with a line per attempt.
+
+    Raises ``Trouble`` where a worker could not work on that cluster.
+    """
     for attempt in itertools.count(1):
         try:
+            await require_fit(worker_config(settings), settings.kafka)
             return await cluster_id(settings.kafka)
         except BrokerUnreachable as error:
             log.warning(str(error), attempt=attempt)

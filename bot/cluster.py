@@ -16,10 +16,18 @@ from typing import Any, TypeVar
 from aiokafka.admin import AIOKafkaAdminClient
 from aiokafka.admin.config_resource import ConfigResource, ConfigResourceType
 from aiokafka.coordinator.protocol import ConsumerProtocolMemberMetadata
-from aiokafka.errors import GroupAuthorizationFailedError, KafkaError, for_code
+from aiokafka.errors import (
+    GroupAuthorizationFailedError,
+    KafkaConnectionError,
+    KafkaError,
+    NodeNotReadyError,
+    RequestTimedOutError,
+    for_code,
+)
 from aiokafka.protocol.transaction import InitProducerIdRequest
 
 from bot.clients import admin
+from bot.errors import Trouble
 from bot.requests import DescribeGroupRequest, MetadataRequest
 from bot.settings import KafkaSettings
 from consumers.config import WorkerConfig
@@ -40,6 +48,7 @@ _PAUSE_S = 0.1
 _TRANSACTION_COORDINATOR = 1
 # The coordinator is not known yet, still loads, moved, or ends an earlier transaction.
 _PASSING = {14, 15, 16, 51}
+_UNREACHABLE = (KafkaConnectionError, NodeNotReadyError, RequestTimedOutError)
 INTERNAL_TOPICS = ("__consumer_offsets", "__transaction_state")
 
 
@@ -91,13 +100,23 @@ class Cluster:
     internal: Mapping[str, TopicFacts] = field(default_factory=dict)
 
 
+class CannotAsk(Trouble):
+    """The brokers answer, but not to what the guards ask."""
+
+
 async def look(config: WorkerConfig, kafka: KafkaSettings) -> Cluster:
-    """Raises ``BrokerUnreachable``."""
+    """Raises ``BrokerUnreachable`` and ``CannotAsk``."""
     async with admin(kafka) as client:
         try:
             return await _look(client, config)
-        except (KafkaError, OSError, TimeoutError) as error:
-            raise BrokerUnreachable(kafka.bootstrap_servers, error) from error
+        except (KafkaError, NotImplementedError, OSError, TimeoutError) as error:
+            if isinstance(error, OSError | TimeoutError) or _may_pass(error):
+                raise BrokerUnreachable(kafka.bootstrap_servers, error) from error
+            raise CannotAsk(
+                f"the brokers can't be asked how they are ({type(error).__name__}: {error}).",
+                where=kafka.bootstrap_servers,
+                todo="Are they Apache Kafka 2.3 or newer, or speak its protocol?",
+            ) from error
 
 
 async def _look(client: AIOKafkaAdminClient, config: WorkerConfig) -> Cluster:
@@ -224,6 +243,8 @@ async def _try_producer(client: AIOKafkaAdminClient, config: WorkerConfig) -> st
     try:
         await _patiently(lambda: _init_producer(client, config))
     except KafkaError as error:
+        if _may_pass(error):
+            raise
         return type(error).__name__
     return ""
 
@@ -243,7 +264,11 @@ async def _patiently(ask: Callable[[], Awaitable[T]]) -> T:
         try:
             return await ask()
         except KafkaError as error:
-            if getattr(error, "errno", None) not in _PASSING:
+            if isinstance(error, _UNREACHABLE) or not _may_pass(error):
                 raise
         await asyncio.sleep(_PAUSE_S)
     return await ask()
+
+
+def _may_pass(error: BaseException) -> bool:
+    return isinstance(error, _UNREACHABLE) or getattr(error, "errno", None) in _PASSING

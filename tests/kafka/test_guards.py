@@ -23,7 +23,7 @@ from confluent_kafka.admin import (
     ResourceType,
 )
 
-from bot.app import worker_config
+from bot.app import run_worker, worker_config
 from bot.cluster import look
 from bot.config import as_environment
 from bot.errors import Trouble
@@ -31,6 +31,7 @@ from bot.guards import Check, Level, judge, require_fit
 from bot.settings import KafkaSettings, ModelSettings, Settings
 from infra.broker import LocalBroker
 from infra.topics import create_topics
+from model.echo import EchoEngine
 from schemas import names
 from schemas.topics import TOPICS
 
@@ -155,9 +156,8 @@ async def test_each_wrong_thing_is_red_and_the_rest_is_not(wrong: str) -> None:
 
 
 async def test_a_worker_does_not_start_where_it_could_not_work(wrong: str) -> None:
-    settings = settings_for(wrong)
     with pytest.raises(Trouble) as caught:
-        await require_fit(worker_config(settings), settings.kafka)
+        await run_worker(settings_for(wrong), engine=EchoEngine())
     told = str(caught.value)
     assert "transaction.max.timeout.ms of the brokers to 20000" in told
     assert "kafka.session_timeout_ms between 10000 and" in told
