@@ -24,11 +24,10 @@ from bot.errors import Trouble
 from bot.observe import Position
 from bot.settings import KafkaSettings
 from consumers import transactions
-from consumers.batches import RawBatch, needs_raw_batch
+from consumers.batches import RawBatch, needs_raw_batch, record_size
 from consumers.errors import BrokerUnreachable
 from consumers.group import bounded
 from consumers.reader import Bound, Range, RangeReader, range_reader
-from consumers.transactions import output_size
 from schemas import names
 from schemas.dead_letters import (
     RedriveMark,
@@ -160,7 +159,7 @@ async def _batches(
     async for letter, record in records:
         original = redriven(parse_dead_letter(record))
         limit = TOPICS[original.topic].max_message_bytes
-        if output_size(original) > limit:
+        if record_size(original) > limit:
             why = f"with its new header it has more than the {limit} bytes of {original.topic}"
             result.refused.append(Refusal(letter, why))
             continue
@@ -226,7 +225,7 @@ async def _send(producer: AIOKafkaProducer, output: Output, partition: int) -> A
     """The future of a send; one that fails while another is awaited is no news."""
     headers = list(output.headers)
     if needs_raw_batch(output):
-        batch = RawBatch(output, output_size(output))
+        batch = RawBatch(output)
         sent = await producer.send_batch(batch, output.topic, partition=partition)
     else:
         sent = await producer.send(

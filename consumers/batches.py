@@ -42,6 +42,8 @@ _CODEC_MASK = 0x07
 HEADER_BYTES = 61
 _XERIAL_MAGIC = b"\x82SNAPPY\x00"
 _XERIAL_HEADER_BYTES = 16
+_RECORD_OVERHEAD = 256  # lengths, offsets and the header of a batch
+COMPRESS_FROM_BYTES = 512 * 1024
 DEFAULT_LIMIT_BYTES = 64 * 1024 * 1024
 
 
@@ -205,12 +207,18 @@ class _RawName(str):
 
 
 class RawBatch(BatchBuilder):  # type: ignore[misc]
-    """A batch of one record that ``AIOKafkaProducer.send`` would refuse."""
+    """A batch of one record that ``AIOKafkaProducer.send`` would refuse or spoil.
 
-    def __init__(self, output: Output, size: int, *, transactional: bool = True) -> None:
+    A large record is compressed, as it may have come: what fitted into a compressed batch of
+    the input must fit into its dead letter's.
+    """
+
+    def __init__(self, output: Output, *, transactional: bool = True) -> None:
+        size = record_size(output)
         super().__init__(size, 0, is_transactional=transactional)
+        codec = _DefaultRecordBatchPy.CODEC_ZSTD if size > COMPRESS_FROM_BYTES else 0
         # The builder in C encodes names by itself; the one in Python asks the name.
-        self._builder = _DefaultRecordBatchBuilderPy(2, 0, transactional, -1, -1, 0, size)
+        self._builder = _DefaultRecordBatchBuilderPy(2, codec, transactional, -1, -1, 0, size)
         headers = [(_RawName(name), value) for name, value in output.headers]
         self.append(timestamp=None, key=output.key, value=output.value, headers=headers)
 
@@ -218,12 +226,25 @@ class RawBatch(BatchBuilder):  # type: ignore[misc]
         self._builder.set_producer_state(producer_id, epoch, sequence)
 
 
-def needs_raw_batch(output: Output) -> bool:
-    """Would ``send`` refuse this record?"""
-    return (output.key is None and output.value is None) or any(
-        not name.isascii() and raw_header_name(name).decode("utf-8", "replace") != name
-        for name, _ in output.headers
+def record_size(output: Output) -> int:
+    """Bytes that a record takes on the wire, at most, not compressed."""
+    headers = sum(
+        len(raw_header_name(name)) + len(value or b"") + 10 for name, value in output.headers
     )
+    return len(output.key or b"") + len(output.value or b"") + headers + _RECORD_OVERHEAD
+
+
+def needs_raw_batch(output: Output) -> bool:
+    """Would ``send`` refuse this record, or send it larger than it came?"""
+    if output.key is None and output.value is None:
+        return True
+    if any(not _is_text(name) for name, _ in output.headers):
+        return True
+    return record_size(output) > COMPRESS_FROM_BYTES
+
+
+def _is_text(name: str) -> bool:
+    return name.isascii() or not any("\ud800" <= char <= "\udfff" for char in name)
 
 
 def install(limit_bytes: int = DEFAULT_LIMIT_BYTES) -> None:

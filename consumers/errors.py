@@ -2,6 +2,8 @@
 
 from collections.abc import Iterable
 
+from aiokafka.errors import KafkaError
+
 
 class ConsumersError(Exception):
     """Base of the errors that this room shows to people."""
@@ -51,5 +53,24 @@ class RangeGone(ConsumersError):
         )
 
 
+class OffsetBeyondEnd(ConsumersError):
+    """The group's offset lies behind the end of the log: this is not the log it was made on."""
+
+    def __init__(self, source: str, offset: int, end: int, group_id: str) -> None:
+        super().__init__(
+            f"The group {group_id} has offset {offset} for {source}, but the log ends at {end}:"
+            " the topic was recreated, or lost records, or the offset was set by hand. Nothing"
+            " is read until somebody decides, since records could be missed or answered twice:"
+            f" stop the workers and set the offset (kafka-consumer-groups.sh --group {group_id}"
+            " --reset-offsets), to the earliest to read all that is there."
+        )
+
+
 class Fenced(Exception):
     """Another worker owns this partition now (or our transaction timed out)."""
+
+
+def told(error: BaseException) -> str:
+    """An exception for a log line: never with what people wrote, as some of Python's carry it."""
+    safe = isinstance(error, KafkaError | ConsumersError | OSError | TimeoutError)
+    return repr(error) if safe else type(error).__name__

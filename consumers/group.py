@@ -20,7 +20,13 @@ from aiokafka.errors import KafkaConnectionError, KafkaError
 from consumers import batches
 from consumers.backoff import full_jitter
 from consumers.config import WorkerConfig
-from consumers.errors import BrokerUnreachable, PartitionsDiffer, TopicMissing
+from consumers.errors import (
+    BrokerUnreachable,
+    OffsetBeyondEnd,
+    PartitionsDiffer,
+    TopicMissing,
+    told,
+)
 from consumers.offsets import Committed
 from consumers.transactions import read_committed_offset
 
@@ -61,10 +67,15 @@ class Group:
         """Move the consumer there (None: to the beginning); returns the offset.
 
         Not ``seek_to_beginning``, which can lose to the default reset. Raises
-        ``IllegalStateError`` when the partition is not ours any more.
+        ``IllegalStateError`` when the partition is not ours any more, ``OffsetBeyondEnd`` when
+        there is nothing to seek to.
         """
         beginnings = await self.consumer.beginning_offsets([source])
         start = beginnings[source] if offset is None else max(offset, beginnings[source])
+        end = (await self.consumer.end_offsets([source]))[source]
+        if start > end:
+            place = f"{source.topic}/{source.partition}"
+            raise OffsetBeyondEnd(place, start, end, self.config.group_id)
         self.consumer.seek(source, start)
         return int(start)
 
@@ -156,8 +167,8 @@ async def bounded(closing: Coroutine[Any, Any, object]) -> None:
     done, _ = await asyncio.wait([task], timeout=_STOP_TIMEOUT_S)
     if not done:
         task.cancel()
-    elif not task.cancelled() and task.exception() is not None:
-        log.debug("stop failed", error=repr(task.exception()))
+    elif not task.cancelled() and (error := task.exception()) is not None:
+        log.debug("stop failed", error=told(error))
 
 
 async def _set_within(event: asyncio.Event, seconds: float) -> bool:

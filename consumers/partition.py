@@ -20,13 +20,17 @@ import structlog
 from aiokafka import TopicPartition
 
 from consumers.backoff import full_jitter
-from consumers.batches import BatchTooLarge
+from consumers.batches import BatchTooLarge, record_size
 from consumers.config import WorkerConfig
-from consumers.errors import Fenced
+from consumers.errors import Fenced, OffsetBeyondEnd, told
 from consumers.handler import Handler
 from consumers.metrics import Metrics, PartitionState
 from consumers.offsets import Committed, OffsetTracker
-from consumers.transactions import TransactionalPublisher, asked_to_stop
+from consumers.transactions import (
+    REFUSALS,
+    TransactionalPublisher,
+    asked_to_stop,
+)
 from schemas.record import Output
 
 log = structlog.get_logger(__name__)
@@ -108,6 +112,7 @@ class AssignedPartition:
         self._blocked = False
         self.cautious = False  # ask for one record at a time: a batch could not be read
         self._failures = 0
+        self._alone = 0  # so many records are to be published one by one
         self._task = asyncio.create_task(self._run(), name=f"publish {source}")
 
     # What the worker calls.
@@ -240,8 +245,18 @@ class AssignedPartition:
             self._metrics.transactions.add("fenced")
             self.abandon()
         except Exception as error:
-            log.exception("partition stopped", partition=str(self.source), error=repr(error))
+            log.exception("partition stopped", partition=str(self.source), error=told(error))
             self.abandon()
+
+    def moved_back(self, offset: int) -> None:
+        """A record stands where others were read before: this is another log than before."""
+        log.error(
+            "the log moved back (the topic was recreated, or lost records); letting go of it",
+            partition=str(self.source),
+            offset=offset,
+            expected=self.end,
+        )
+        self.abandon()
 
     def abandon(self) -> None:
         """Publish nothing more and ask the group again; never start again in place."""
@@ -253,13 +268,23 @@ class AssignedPartition:
 
     async def _take_over(self) -> OffsetTracker:
         committed = await self._restart(recover=True)
-        start = await self._seek(self.source, None if committed is None else committed.offset)
+        start = await self._find(None if committed is None else committed.offset)
         tracker = OffsetTracker(committed or Committed(start))
         self._tracker = tracker
         self._open = True
         log.info("partition open", partition=str(self.source), offset=start)
         self._changed()
         return tracker
+
+    async def _find(self, offset: int | None) -> int:
+        """Seek; waits, and says so, while there is no such place on the log."""
+        for attempt in itertools.count(1):
+            try:
+                return await self._seek(self.source, offset)
+            except OffsetBeyondEnd as error:
+                log.error(str(error), partition=str(self.source))
+            await self._pause(attempt)
+        raise AssertionError("unreachable")
 
     async def _publish(self, tracker: OffsetTracker) -> None:
         batch = self._next_batch()
@@ -278,9 +303,11 @@ class AssignedPartition:
                 raise
             self._failures += 1
             self._metrics.transactions.add("failed")
-            log.warning("transaction failed", partition=str(self.source), error=repr(error))
+            log.warning("transaction failed", partition=str(self.source), error=told(error))
             await self._pause(self._failures)
             await self._settle(tracker)
+            if isinstance(error, REFUSALS):
+                self._refused(batch)
         else:
             self._failures = 0
             self._metrics.transactions.add("committed")
@@ -290,8 +317,27 @@ class AssignedPartition:
                 self._pending.popleft()
             self._done(tracker, batch)
 
+    def _refused(self, batch: Sequence[Finished]) -> None:
+        """The broker will never take something in this batch: find it, and set it aside.
+
+        What is set aside stays unfinished, so its offset is never passed; the others go on.
+        """
+        self._alone = len(batch)
+        if len(batch) == 1 and self._pending and self._pending[0] is batch[0]:
+            self._pending.popleft()
+            log.error(
+                "the broker refuses this record's outputs; it stays unfinished until the limits"
+                " of the output topics are raised (max.message.bytes) and a worker restarts",
+                partition=str(self.source),
+                offset=batch[0].offset,
+                bytes=[record_size(output) for output in batch[0].outputs],
+            )
+
     def _next_batch(self) -> list[Finished]:
         """From the head of what is finished: bounded in records and in bytes, at least one."""
+        if self._alone:
+            self._alone -= 1
+            return [self._pending[0]]
         batch: list[Finished] = []
         room = self._config.max_request_bytes
         for finished in self._pending:
@@ -339,7 +385,7 @@ class AssignedPartition:
             except BaseException as error:
                 if asked_to_stop(error):
                     raise
-                log.warning("no producer yet", partition=str(self.source), error=repr(error))
+                log.warning("no producer yet", partition=str(self.source), error=told(error))
             await self._pause(attempt)
         raise AssertionError("unreachable")
 

@@ -16,13 +16,15 @@ from typing import cast
 import structlog
 
 from consumers.backoff import full_jitter
+from consumers.batches import record_size
 from consumers.config import WorkerConfig
+from consumers.errors import told
 from consumers.handler import GiveUp, Job, RetryLater, StopPartition
 from consumers.lanes import Lanes
 from consumers.metrics import Metrics
 from consumers.partition import AssignedPartition, Kind
 from consumers.records import where
-from consumers.transactions import asked_to_stop, output_size
+from consumers.transactions import asked_to_stop
 from schemas.record import Output, Record
 
 log = structlog.get_logger(__name__)
@@ -141,7 +143,7 @@ class Slots:
         except RetryLater as error:
             self._park(lane, work, error)
         except StopPartition as error:
-            log.warning("handler stops the partition", error=repr(error), **where(work.record))
+            log.warning("handler stops the partition", error=told(error), **where(work.record))
             self._done(lane)
             stop = True
         except asyncio.CancelledError:
@@ -151,7 +153,7 @@ class Slots:
                 raise
         except Exception as error:
             log.exception("giving up failed", **where(work.record))
-            self._park(lane, work, RetryLater(repr(error)))
+            self._park(lane, work, RetryLater(told(error)))
         finally:
             self._leave(task, work, time.monotonic() - started, lost)
         if stop:  # only now: it cancels what is in hand, which must not be this task
@@ -215,7 +217,7 @@ class Slots:
         """Nothing may reach a transaction that fails it, or leaves an input without outcome."""
         if not outputs or not all(isinstance(output, Output) for output in outputs):
             raise TypeError("the handler returned no sequence of outputs")
-        largest = max(map(output_size, outputs))
+        largest = max(map(record_size, outputs))
         if largest > self._config.max_request_bytes:
             detail = f"an output of {largest} bytes, allowed are {self._config.max_request_bytes}"
             raise GiveUp("output-too-large", detail)

@@ -16,18 +16,26 @@ from collections.abc import Iterator, Sequence
 import structlog
 from aiokafka import AIOKafkaProducer, TopicPartition
 from aiokafka.admin import AIOKafkaAdminClient
-from aiokafka.errors import ProducerFenced
+from aiokafka.errors import (
+    InvalidTimestampError,
+    MessageSizeTooLargeError,
+    ProducerFenced,
+    RecordListTooLargeError,
+)
 from aiokafka.producer import sender
 from aiokafka.producer.message_accumulator import BatchBuilder
 from aiokafka.structs import OffsetAndMetadata
 
-from consumers.batches import RawBatch, needs_raw_batch, raw_header_name
+from consumers.batches import RawBatch, needs_raw_batch
 from consumers.config import WorkerConfig
-from consumers.errors import Fenced
+from consumers.errors import Fenced, told
 from consumers.offsets import METADATA_LIMIT, Committed, decode_map
 from schemas.record import Output
 
 log = structlog.get_logger(__name__)
+
+# What no retry changes: the record itself is refused.
+REFUSALS = (MessageSizeTooLargeError, RecordListTooLargeError, InvalidTimestampError)
 
 DISCARD_TIMEOUT_S = 2.0
 # Of one partition aiokafka sends one batch after another, each waiting for its answer, so few
@@ -36,16 +44,6 @@ BATCH_BYTES = 512 * 1024
 # The broker answers a commit before its markers are written, and refuses the next transaction
 # until they are (CONCURRENT_TRANSACTIONS). aiokafka then waits 20 ms; they take about 3.
 TRANSACTION_PAUSE_S = 0.002
-# Room for what Kafka adds to a record and a batch; keys, values and headers are counted.
-_OVERHEAD_BYTES = 256
-
-
-def output_size(output: Output) -> int:
-    """Bytes that a record takes on the wire, at most."""
-    headers = sum(
-        len(raw_header_name(name)) + len(value or b"") + 10 for name, value in output.headers
-    )
-    return len(output.key or b"") + len(output.value or b"") + headers + _OVERHEAD_BYTES
 
 
 class TransactionalPublisher:
@@ -119,7 +117,7 @@ class TransactionalPublisher:
             if needs_raw_batch(output):
                 if output.topic in open_batches:
                     yield output.topic, open_batches.pop(output.topic)
-                yield output.topic, RawBatch(output, output_size(output))
+                yield output.topic, RawBatch(output)
                 continue
             batch = open_batches.get(output.topic) or producer.create_batch()
             if not _append(batch, output):
@@ -142,7 +140,7 @@ class TransactionalPublisher:
             await _tear_down(producer)
             if asked_to_stop(error):
                 raise
-            log.info("producer torn down", partition=str(self._source), error=repr(error))
+            log.info("producer torn down", partition=str(self._source), error=told(error))
 
 
 def _look_at(future: "asyncio.Future[object] | None") -> None:

@@ -20,6 +20,7 @@ from aiokafka.errors import IllegalStateError, KafkaError
 
 from consumers.batches import BatchTooLarge
 from consumers.config import WorkerConfig
+from consumers.errors import told
 from consumers.group import Group, connect
 from consumers.handler import GiveUp, Handler
 from consumers.metrics import Metrics, WorkerState
@@ -118,6 +119,7 @@ class Worker(ConsumerRebalanceListener):  # type: ignore[misc]  # aiokafka has n
         try:
             await self._read(group.consumer)
         finally:
+            self._stopping.set()
             await self._close_all(list(self._partitions))
             await group.close()
 
@@ -136,7 +138,7 @@ class Worker(ConsumerRebalanceListener):  # type: ignore[misc]  # aiokafka has n
             try:
                 await self._poll(consumer, asked, room)
             except (KafkaError, IllegalStateError) as error:
-                log.warning("poll failed", error=repr(error))
+                log.warning("poll failed", error=told(error))
                 await self._wait_for_change()
             self._slots.dispatch()
 
@@ -221,6 +223,9 @@ class Worker(ConsumerRebalanceListener):  # type: ignore[misc]  # aiokafka has n
             if self._partitions.get(source) is not partition:
                 continue  # reassigned while we waited: these belong to the earlier assignment
             for message in messages:
+                if message.offset < partition.end:
+                    partition.moved_back(message.offset)
+                    break
                 if partition.take(message.offset, message.timestamp):
                     self._enqueue(partition, to_record(message))
         return any(batches.values())
@@ -243,11 +248,13 @@ class Worker(ConsumerRebalanceListener):  # type: ignore[misc]  # aiokafka has n
 
     def on_partitions_assigned(self, assigned: Sequence[TopicPartition]) -> None:
         """Only starts tasks: no heartbeat runs in here, and its exceptions are swallowed."""
-        if self._group is None:
+        if self._group is None or self._stopping.is_set():
             return
         self.metrics.rebalances.add()
         self._assigned = True
         for source in assigned:
+            if (stale := self._partitions.pop(source, None)) is not None:
+                stale.abandon()  # never revoked: whatever it held is the new one's
             self._partitions[source] = AssignedPartition(
                 source,
                 self._handler_factory(source.topic, source.partition),

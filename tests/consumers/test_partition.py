@@ -6,9 +6,10 @@ from dataclasses import dataclass, field
 
 import pytest
 from aiokafka import TopicPartition
+from aiokafka.errors import MessageSizeTooLargeError
 
 from consumers.config import WorkerConfig
-from consumers.errors import Fenced
+from consumers.errors import Fenced, OffsetBeyondEnd
 from consumers.metrics import Metrics
 from consumers.offsets import Committed, decode_map
 from consumers.partition import AssignedPartition
@@ -33,6 +34,7 @@ class FakeBroker:
     outputs: list[Output] = field(default_factory=list)
     committed: Committed | None = None
     recovered: Committed | None = None
+    refused: bytes = b""
     metrics: Metrics = field(default_factory=Metrics)
     calls: list[str] = field(default_factory=list)
     faults: list[tuple[str, BaseException]] = field(default_factory=list)
@@ -54,6 +56,7 @@ class FakeBroker:
 
     async def seek(self, source: TopicPartition, offset: int | None) -> int:
         self.calls.append(f"seek {offset}")
+        self.fault("seek")
         return offset or 0
 
     def new_publisher(self, config: WorkerConfig, source: TopicPartition) -> "FakePublisher":
@@ -71,6 +74,8 @@ class FakePublisher:
     async def publish(self, outputs: Sequence[Output], offset: int, metadata: str) -> None:
         self.broker.calls.append(f"publish {len(outputs)}")
         self.broker.fault("before commit")
+        if any(out.value == self.broker.refused for out in outputs):
+            raise MessageSizeTooLargeError
         self.broker.outputs.extend(outputs)
         self.broker.committed = decode_map(offset, metadata)
         self.broker.fault("after commit")
@@ -228,3 +233,36 @@ async def test_closing_publishes_what_is_finished_and_cancels_what_is_not(
     assert work.ending == "partition"
     assert broker.committed == Committed(1)
     assert broker.calls[-1] == "discard"
+
+
+async def test_a_log_that_moved_back_is_let_go_of(open_partition: Opener) -> None:
+    broker = FakeBroker(committed=Committed(7))
+    partition = open_partition(broker)
+    await wait_until(lambda: partition.is_open)
+    partition.moved_back(3)
+    assert broker.let_go == [SOURCE]
+    assert not partition.take(7)
+
+
+async def test_an_offset_beyond_the_end_is_waited_out(open_partition: Opener) -> None:
+    broker = FakeBroker(committed=Committed(7))
+    broker.faults = [("seek", OffsetBeyondEnd("in/0", 7, 3, "g"))] * 2
+    partition = open_partition(broker)
+    await wait_until(lambda: partition.is_open)
+    assert broker.calls.count("seek 7") == 3
+    assert broker.calls.count("start") == 1
+
+
+async def test_what_the_broker_refuses_is_set_aside_and_the_rest_goes_on(
+    open_partition: Opener,
+) -> None:
+    broker = FakeBroker(refused=b"huge")
+    partition = open_partition(broker)
+    await wait_until(lambda: partition.is_open)
+    for offset in range(4):
+        assert partition.take(offset)
+    for offset, name in enumerate(["zero", "huge", "two", "three"]):
+        partition.finish(offset, [output(name)])
+    await wait_until(lambda: len(broker.outputs) == 3)
+    assert broker.committed == Committed(1, frozenset({2, 3}))
+    assert not broker.let_go

@@ -4,7 +4,7 @@ import inspect
 
 from aiokafka.producer import sender
 
-from consumers.transactions import output_size
+from consumers.batches import record_size
 from schemas.record import Output
 
 
@@ -16,7 +16,7 @@ def test_the_pause_between_transactions_is_where_we_set_it() -> None:
 
 
 def test_the_size_of_an_output_counts_everything() -> None:
-    small = output_size(Output(topic="t", key=None, value=None))
+    small = record_size(Output(topic="t", key=None, value=None))
     headers = (("name", b"12345"), ("null", None), ("n\udcff", b""))
-    large = output_size(Output(topic="t", key=b"123", value=b"1234567", headers=headers))
+    large = record_size(Output(topic="t", key=b"123", value=b"1234567", headers=headers))
     assert large - small == 3 + 7 + (4 + 5 + 10) + (4 + 10) + (2 + 10)

@@ -26,7 +26,6 @@ from bot.redrive import plan, redrive
 from bot.settings import BotSettings, KafkaSettings, LoggingSettings, ModelSettings, Settings
 from consumers.batches import RawBatch, needs_raw_batch
 from consumers.reader import Bound, Range, range_reader
-from consumers.transactions import output_size
 from infra.broker import LocalBroker
 from infra.topics import create_topics
 from model.echo import EchoEngine
@@ -84,7 +83,7 @@ async def publish(kafka: KafkaSettings, outputs: Sequence[tuple[Output, int]]) -
     async with producer(kafka) as client:
         for output, partition in outputs:
             if needs_raw_batch(output):
-                batch = RawBatch(output, output_size(output), transactional=False)
+                batch = RawBatch(output, transactional=False)
                 await (await client.send_batch(batch, output.topic, partition=partition))
             else:
                 await client.send_and_wait(

@@ -2,6 +2,7 @@
 
 import asyncio
 import itertools
+import random
 import signal
 import sys
 import uuid
@@ -15,8 +16,8 @@ from aiokafka import AIOKafkaProducer
 
 from consumers.batches import RawBatch
 from consumers.errors import PartitionsDiffer, TopicMissing
-from consumers.handler import Job
-from schemas.record import Output
+from consumers.handler import GiveUp, Job
+from schemas.record import Output, Record
 from tests.kafka import toy
 from tests.kafka.toy import PARTITIONS, ToyHandler, ToyTopics, toy_config
 from tests.wait import wait_until
@@ -130,7 +131,7 @@ async def test_a_header_name_that_is_not_utf_8_comes_through_byte_for_byte(
     odd = Output(topic="", key=b"k", value=b"odd", headers=(("n\udcff", b"v"), ("null", None)))
     await toy.produce(bootstrap, topics.source, [(0, b"k", b"before")])
     async with AIOKafkaProducer(bootstrap_servers=bootstrap) as producer:
-        batch = RawBatch(odd, 1 << 16, transactional=False)
+        batch = RawBatch(odd, transactional=False)
         await (await producer.send_batch(batch, topics.source, partition=0))
     await toy.produce(bootstrap, topics.source, [(0, b"k", b"behind")])
     config = toy_config(bootstrap, topics)
@@ -255,3 +256,64 @@ def test_places_counts_doubles() -> None:
     seen = [(0, "0/0", "done")] * 2
     assert places(seen) != expected(1)
     assert list(itertools.islice(expected(5), 2)) == ["0/0", "1/0"]
+
+
+@pytest.mark.parametrize(("size", "codec"), [(5 << 20, "zstd"), (30 << 20, "gzip")])
+async def test_what_came_compressed_can_be_given_up_compressed(
+    bootstrap: str, topics: ToyTopics, size: int, codec: str
+) -> None:
+    """Its dead letter is larger than any record may be, but packs as well as it did."""
+
+    class Letter(ToyHandler):
+        def give_up(self, record: Record, error: GiveUp, *, attempts: int) -> Sequence[Output]:
+            headers = (*record.headers, ("word", error.code.encode()))
+            letter = Output(topic=topics.out, key=b"k", value=record.value, headers=headers)
+            return [letter, *self._outputs(record, b"")[1:]]
+
+    word = b"give up " + bytes(size)
+    await toy.produce(bootstrap, topics.source, [(0, b"k", word)], compression_type=codec)
+    await toy.produce(bootstrap, topics.source, [(0, b"k", b"behind")])
+    handler = Letter(topics.out, topics.audit)
+    config = toy_config(bootstrap, topics)
+    async with toy.working(config, handler), toy.reading(bootstrap, topics.out) as out:
+        letter, behind = await out.until(2)
+        assert letter[1].encode() == word
+        assert behind[1:] == ("0/1", "done")
+
+
+async def test_what_the_broker_refuses_holds_up_nobody(bootstrap: str, topics: ToyTopics) -> None:
+    class Huge(ToyHandler):
+        async def handle(self, job: Job, *, attempt: int) -> Sequence[Output]:
+            if job.record.value == b"huge":
+                value = random.Random(1).randbytes(10 << 20)  # does not pack
+                return [Output(topic=topics.out, key=b"k", value=value)]
+            return await super().handle(job, attempt=attempt)
+
+    values = [b"one", b"huge", b"two", b"three"]
+    await toy.produce(bootstrap, topics.source, [(0, b"k%d" % i, v) for i, v in enumerate(values)])
+    handler = Huge(topics.out, topics.audit)
+    config = toy_config(bootstrap, topics, max_request_bytes=64 << 20)
+    async with toy.working(config, handler), toy.reading(bootstrap, topics.out) as out:
+        await out.until(3)
+        await toy.produce(bootstrap, topics.source, [(0, b"k", b"four")])
+        await out.until(4)
+        assert places(await out.settle()) == Counter(["0/0", "0/2", "0/3", "0/4"])
+
+
+async def test_an_offset_beyond_the_log_is_said_and_nothing_is_read(
+    bootstrap: str, topics: ToyTopics, capsys: pytest.CaptureFixture[str]
+) -> None:
+    await toy.produce(bootstrap, topics.source, [(0, b"k", b"v")] * 3)
+    await toy.commit(bootstrap, topics, partition=0, offset=30)
+    handler = ToyHandler(topics.out, topics.audit)
+    said = ""
+    async with toy.working(toy_config(bootstrap, topics), handler) as worker:
+        await wait_until(lambda: len(worker.open_partitions) == PARTITIONS - 1)
+        while "but the log ends at 3" not in said:
+            await asyncio.sleep(0.01)
+            said += capsys.readouterr().out
+        assert handler.handled == []
+    await toy.commit(bootstrap, topics, partition=0, offset=1)
+    async with toy.working(toy_config(bootstrap, topics), handler):
+        await wait_until(lambda: len(handler.handled) == 2)
+    assert handler.handled == [(0, 1), (0, 2)]

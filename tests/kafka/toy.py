@@ -115,7 +115,7 @@ async def produce(
         bootstrap_servers=bootstrap_servers,
         enable_idempotence=True,
         compression_type=compression_type,
-        max_request_size=8 << 20,
+        max_request_size=64 << 20,
     )
     await producer.start()
     try:
@@ -126,6 +126,19 @@ async def produce(
         await asyncio.gather(*sent)
     finally:
         await producer.stop()
+
+
+async def commit(bootstrap_servers: str, topics: ToyTopics, *, partition: int, offset: int) -> None:
+    """Set the group's offset, as an operator or a stranger may."""
+    consumer = AIOKafkaConsumer(
+        bootstrap_servers=bootstrap_servers, group_id=topics.group, enable_auto_commit=False
+    )
+    consumer.assign([source := TopicPartition(topics.source, partition)])
+    await consumer.start()
+    try:
+        await consumer.commit({source: offset})
+    finally:
+        await consumer.stop()
 
 
 @asynccontextmanager
