@@ -14,3 +14,8 @@ class Trouble(Exception):
         self.where = where
         self.todo = todo
         self.status = status
+
+    @property
+    def lines(self) -> tuple[str, ...]:
+        """What to print, a line per problem."""
+        return (str(self),)

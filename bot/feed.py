@@ -5,7 +5,8 @@ Each line is one JSON object, either a CloudEvents event in structured JSON
 record (``{"topic": …, "key": …, "headers": {…}, "value": …}``, with ``key_base64`` and
 ``value_base64`` for bytes that are no text). The topic of an event follows from its type, its
 key is the conversation (of an account change, the account); extension members ``topic`` and
-``key`` say otherwise. Empty lines and lines that start with ``#`` are left out.
+``key`` say otherwise. Empty lines and lines that start with ``#`` are left out. For people:
+``docs/feeds.md``.
 
 Data is not checked against the contract: what becomes of a wrong event is for the worker to
 show. Out come entries with their line numbers, in order; ``bot/play.py`` produces them.
@@ -14,19 +15,21 @@ show. Out come entries with their line numbers, in order; ``bot/play.py`` produc
 import base64
 import binascii
 import json
-from collections.abc import AsyncIterator, Iterator, Mapping
+from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from bot.errors import Trouble
 from bot.stdin import stdin_lines
-from schemas.record import Header, Output
+from schemas.record import Output
 from schemas.types import EVENT_TYPES
 
 ATTRIBUTES = ("specversion", "id", "source", "type", "time", "subject", "dataschema")
 EXTENSIONS = ("causationid", "correlationid", "traceparent")
 STDIN = "-"
+SHOWN = 10  # wrong lines of a file that are told
+NOTHING = 2  # exit status: a feed without anything to play
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,10 +41,63 @@ class Entry:
 
 
 class FeedError(Trouble):
-    """A line that is no event and no record; ``where`` is ``file:line``."""
+    """A line that is no event and no record, with all that is wrong with it; ``where`` is
+    ``file:line``."""
 
-    def __init__(self, name: str, line: int, what: str) -> None:
-        super().__init__(what, where=f"{name}:{line}", todo="Mend that line.")
+    def __init__(self, name: str, line: int, problems: Sequence[str]) -> None:
+        super().__init__(f"{'; '.join(problems)}.", where=f"{name}:{line}", todo="Mend that line.")
+
+
+class FeedErrors(Trouble):
+    """A file with wrong lines: the first of them, and how many there are."""
+
+    def __init__(self, name: str, first: Sequence[FeedError], count: int) -> None:
+        more = f", the first {len(first)} are told here" if count > len(first) else ""
+        self.first = first
+        lines = "1 line is" if count == 1 else f"{count} lines are"
+        super().__init__(
+            f"{lines} no event and no record{more}.",
+            where=name,
+            todo="Nothing was played; docs/feeds.md has the format.",
+        )
+
+    @property
+    def lines(self) -> tuple[str, ...]:
+        return (*map(str, self.first), str(self))
+
+
+class NotThis(ValueError):
+    """What is wrong with one line, a problem each."""
+
+    def __init__(self, problems: Sequence[str]) -> None:
+        super().__init__("; ".join(problems))
+        self.problems = tuple(problems)
+
+
+def check_file(path: Path) -> int:
+    """How many entries a file has, all of which can be played.
+
+    Raises ``FeedErrors`` with what is wrong, and ``Trouble`` for a file that cannot be read or
+    has nothing to play.
+    """
+    good, bad, first = 0, 0, list[FeedError]()
+    for number, line in _lines(path):
+        try:
+            good += read_line(line, number, str(path)) is not None
+        except FeedError as error:
+            bad += 1
+            first += [error] if bad <= SHOWN else []
+    if bad:
+        raise FeedErrors(str(path), first, bad)
+    if not good:
+        raise nothing_to_play(str(path))
+    return good
+
+
+def nothing_to_play(name: str) -> Trouble:
+    """A feed without a single event or record."""
+    what = "there is nothing to play, no line with an event or a record."
+    return Trouble(what, where=name, todo="docs/feeds.md has the format.", status=NOTHING)
 
 
 async def open_feed(name: str) -> AsyncIterator[Entry]:
@@ -62,11 +118,15 @@ async def open_feed(name: str) -> AsyncIterator[Entry]:
 
 def read_file(path: Path) -> Iterator[Entry]:
     """The entries of a file. Raises ``FeedError``, or ``Trouble`` where it cannot be read."""
+    for number, line in _lines(path):
+        if entry := read_line(line, number, str(path)):
+            yield entry
+
+
+def _lines(path: Path) -> Iterator[tuple[int, bytes]]:
     try:
         with path.open("rb") as lines:
-            for number, line in enumerate(lines, start=1):
-                if entry := read_line(line, number, str(path)):
-                    yield entry
+            yield from enumerate(lines, start=1)
     except OSError as error:
         what = f"cannot be read: {error.strerror}."
         raise Trouble(what, where=str(path), todo="Name a file of JSON lines.") from None
@@ -79,51 +139,67 @@ def read_line(line: bytes, number: int, name: str) -> Entry | None:
         return None
     try:
         return Entry(number, _output(text))
-    except ValueError as error:
-        raise FeedError(name, number, f"{error}.") from None
+    except NotThis as error:
+        raise FeedError(name, number, error.problems) from None
 
 
 def event_output(event: Mapping[str, Any]) -> Output:
     """A structured CloudEvents event as a record in binary mode. Raises ``ValueError``."""
-    for attribute in ("id", "source", "type", "time"):
-        if not isinstance(event.get(attribute), str):
-            raise ValueError(f"an event needs {attribute!r}, a string")
-    if not isinstance(event.get("data"), dict):
-        raise ValueError("an event needs 'data', an object")
+    if problems := list(_event_problems(event)):
+        raise NotThis(problems)
     known = {"specversion": "1.0"} | dict(event)
     headers = [
-        (f"ce_{name}", str(known[name]).encode())
+        (f"ce_{name}", str(known[name]).encode("utf-8", "surrogatepass"))
         for name in (*ATTRIBUTES, *EXTENSIONS)
         if known.get(name) is not None
     ]
     headers.append(("content-type", b"application/json"))
     return Output(
-        topic=_topic(event),
+        topic=_topic(event) or "",
         key=_event_key(event),
         value=json.dumps(event["data"], ensure_ascii=False).encode("utf-8", "surrogatepass"),
         headers=tuple(headers),
     )
 
 
+def _event_problems(event: Mapping[str, Any]) -> Iterator[str]:
+    for attribute in ("id", "source", "type", "time"):
+        if not isinstance(event.get(attribute), str):
+            yield f"an event needs '{attribute}', a string"
+    if isinstance(event.get("type"), str) and _topic(event) is None:
+        yield f"unknown type {event['type']!r}; name a 'topic' beside it"
+    if event.get("topic") is not None and not _is_name(event["topic"]):
+        yield "'topic' must be a string"
+    if not isinstance(event.get("data"), dict):
+        yield "an event needs 'data', an object"
+    elif "key" in event:
+        yield from _text_problems(event, "key")
+    elif _event_key(event) is None:
+        yield "no conversation_id in the data; name a 'key' beside it"
+
+
 def _output(text: bytes) -> Output:
     try:
         entry = json.loads(text)
     except (ValueError, RecursionError) as error:
-        raise ValueError(f"not JSON ({error})") from None
+        raise NotThis([f"not JSON ({error})"]) from None
     if not isinstance(entry, dict):
-        raise ValueError("not a JSON object")
+        raise NotThis(["not a JSON object"])
     if "specversion" in entry or "data" in entry:
         return event_output(entry)
     return _raw_output(entry)
 
 
-def _topic(event: Mapping[str, Any]) -> str:
-    if isinstance(topic := event.get("topic"), str):
-        return topic
+def _is_name(value: Any) -> bool:
+    return isinstance(value, str) and bool(value)
+
+
+def _topic(event: Mapping[str, Any]) -> str | None:
+    """The topic named beside the event, else the one of its type; None for an unknown type."""
+    if event.get("topic") is not None:
+        return str(event["topic"])
     kind = EVENT_TYPES.get(event["type"])
-    if kind is None:
-        raise ValueError(f"unknown type {event['type']!r}; name a 'topic' beside it")
-    return kind.topics[0]
+    return kind.topics[0] if kind else None
 
 
 def _event_key(event: Mapping[str, Any]) -> bytes | None:
@@ -135,51 +211,81 @@ def _event_key(event: Mapping[str, Any]) -> bytes | None:
         for name in ("conversation_id", "account_id", "subject"):
             if isinstance(place, dict) and isinstance(place.get(name), str):
                 return str(place[name]).encode("utf-8", "surrogatepass")
-    raise ValueError("no conversation_id in the data; name a 'key' beside it")
+    return None
 
 
 def _raw_output(entry: Mapping[str, Any]) -> Output:
-    topic = entry.get("topic")
-    if not isinstance(topic, str) or not topic:
-        raise ValueError("neither an event (no 'data') nor a raw record (no 'topic')")
-    headers = entry.get("headers") or {}
-    if not isinstance(headers, dict | list):
-        raise ValueError("'headers' must be an object, or a list of pairs")
-    pairs = headers.items() if isinstance(headers, dict) else headers
+    if problems := list(_raw_problems(entry)):
+        raise NotThis(problems)
     return Output(
-        topic=topic,
+        topic=entry["topic"],
         key=_bytes(entry, "key"),
         value=_bytes(entry, "value"),
-        headers=tuple(_header(pair) for pair in pairs),
+        headers=tuple((name, _header_value(value)) for name, value in _pairs(entry)),
     )
 
 
-def _header(pair: Any) -> Header:
-    try:
-        name, value = pair
-    except (TypeError, ValueError):
-        raise ValueError("a header must be a pair of name and value") from None
-    if isinstance(name, str) and isinstance(value, str):
-        return name, value.encode("utf-8", "surrogatepass")
-    if isinstance(name, str) and isinstance(value, dict):
-        return name, _bytes({"value_base64": value.get("base64")}, "value") or b""
-    raise ValueError('the value of a header must be a string, or {"base64": …}')
+def _raw_problems(entry: Mapping[str, Any]) -> Iterator[str]:
+    if not _is_name(entry.get("topic")):
+        yield "neither an event (no 'data') nor a raw record (no 'topic')"
+    for name in ("key", "value"):
+        yield from _bytes_problems(entry, name)
+    if not isinstance(entry.get("headers") or {}, dict | list):
+        yield "'headers' must be an object, or a list of pairs"
+        return
+    for pair in _pairs(entry):
+        yield from _header_problems(pair)
+
+
+def _pairs(entry: Mapping[str, Any]) -> list[Any]:
+    headers = entry.get("headers") or {}
+    return list(headers.items() if isinstance(headers, dict) else headers)
+
+
+def _header_problems(pair: Any) -> Iterator[str]:
+    if not isinstance(pair, list | tuple) or len(pair) != 2 or not isinstance(pair[0], str):
+        yield "a header must be a pair of name and value"
+        return
+    value = pair[1]
+    if isinstance(value, dict) and set(value) == {"base64"}:
+        yield from _base64_problems(f"the header {pair[0]!r}", value["base64"])
+    elif not isinstance(value, str):
+        yield 'the value of a header must be a string, or {"base64": …}'
+
+
+def _header_value(value: Any) -> bytes:
+    if isinstance(value, dict):
+        return base64.b64decode(value["base64"], validate=True)
+    return str(value).encode("utf-8", "surrogatepass")
 
 
 def _bytes(entry: Mapping[str, Any], name: str) -> bytes | None:
     coded = entry.get(f"{name}_base64")
+    return _text(entry, name) if coded is None else base64.b64decode(coded, validate=True)
+
+
+def _bytes_problems(entry: Mapping[str, Any], name: str) -> Iterator[str]:
+    coded = entry.get(f"{name}_base64")
     if coded is None:
-        return _text(entry, name)
+        yield from _text_problems(entry, name)
+    elif entry.get(name) is not None:
+        yield f"'{name}' and '{name}_base64' exclude each other"
+    else:
+        yield from _base64_problems(f"'{name}_base64'", coded)
+
+
+def _base64_problems(what: str, coded: Any) -> Iterator[str]:
     try:
-        return base64.b64decode(coded, validate=True)
+        base64.b64decode(coded, validate=True)
     except (binascii.Error, TypeError, ValueError):
-        raise ValueError(f"'{name}_base64' is not base64") from None
+        yield f"{what} is not base64"
 
 
 def _text(entry: Mapping[str, Any], name: str) -> bytes | None:
     value = entry.get(name)
-    if value is None:
-        return None
-    if not isinstance(value, str):
-        raise ValueError(f"'{name}' must be a string or null")
-    return value.encode("utf-8", "surrogatepass")
+    return None if value is None else str(value).encode("utf-8", "surrogatepass")
+
+
+def _text_problems(entry: Mapping[str, Any], name: str) -> Iterator[str]:
+    if not isinstance(entry.get(name), str | None):
+        yield f"'{name}' must be a string or null"

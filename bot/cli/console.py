@@ -61,7 +61,9 @@ def _lines(error: BaseException) -> list[str]:
 
     if isinstance(error, SettingsError):
         return [str(problem) for problem in error.problems]
-    if isinstance(error, Trouble) or _made_for_people(error):
+    if isinstance(error, Trouble):
+        return list(error.lines)
+    if _made_for_people(error):
         return [str(error)]
     what = f"{type(error).__name__}: {error}".splitlines()[0]
     return [f"unexpected {what} (run `twite --debug …` to see where it came from)"]

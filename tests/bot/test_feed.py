@@ -11,7 +11,16 @@ import pytest
 from bot.ask import to_output
 from bot.errors import Trouble
 from bot.events import Person, mention_of, message_to, structured
-from bot.feed import Entry, FeedError, open_feed, read_file, read_line
+from bot.feed import (
+    SHOWN,
+    Entry,
+    FeedError,
+    FeedErrors,
+    check_file,
+    open_feed,
+    read_file,
+    read_line,
+)
 from bot.settings import BotSettings
 from schemas.codec import decode
 from schemas.feed import MentionCreated
@@ -133,6 +142,41 @@ def test_a_wrong_line_is_told_with_its_number(line: str | bytes, what: str) -> N
         read('{"topic": "t"}', line)
     assert caught.value.where == "feed.jsonl:2"
     assert what in str(caught.value)
+
+
+def test_all_that_is_wrong_with_a_line_is_told() -> None:
+    with pytest.raises(FeedError) as caught:
+        read('{"id": 5, "type": "no.such", "data": []}')
+    said = str(caught.value)
+    for problem in ("'id', a", "'source', a", "'time', a", "unknown type 'no.such'", "'data', an"):
+        assert problem in said
+    with pytest.raises(FeedError, match=r"'key' must.*'value_base64' is not.*a header must be"):
+        read('{"topic": "t", "key": 1, "value_base64": "*", "headers": [["a"], ["b"]]}')
+
+
+def test_all_wrong_lines_of_a_file_are_told(tmp_path: Path) -> None:
+    path = tmp_path / "feed.jsonl"
+    path.write_text('{"topic": "t"}\n' + "nonsense\n" * (SHOWN + 3))
+    with pytest.raises(FeedErrors, match=f"{SHOWN + 3} lines are no event") as caught:
+        check_file(path)
+    *told, last = caught.value.lines
+    assert [line.split(": ")[0] for line in told] == [f"{path}:{n + 2}" for n in range(SHOWN)]
+    assert "the first 10 are told here" in last
+
+
+def test_a_good_file_is_counted(tmp_path: Path) -> None:
+    path = tmp_path / "feed.jsonl"
+    path.write_text('# two\n{"topic": "t"}\n\n{"topic": "t"}\n')
+    assert check_file(path) == 2
+
+
+@pytest.mark.parametrize("text", ["", "\n\n", "# only words\n"])
+def test_a_file_without_anything_to_play_is_trouble(tmp_path: Path, text: str) -> None:
+    path = tmp_path / "feed.jsonl"
+    path.write_text(text)
+    with pytest.raises(Trouble, match="nothing to play") as caught:
+        check_file(path)
+    assert caught.value.status == 2
 
 
 def test_a_file_that_is_not_there_is_trouble(tmp_path: Path) -> None:
