@@ -12,7 +12,7 @@ from typing import Annotated
 
 import typer
 
-from bot.cli import config, dead_letters, run, schemas, talk, topics
+from bot.cli import bench, config, dead_letters, run, schemas, talk, topics
 from bot.cli.console import Call, err, tell
 from bot.cli.tidy import tidy
 
@@ -45,6 +45,7 @@ app = typer.Typer(
 )
 run.add_to(app)
 talk.add_to(app)
+bench.add_to(app)
 app.add_typer(topics.app, name="topics")
 app.add_typer(schemas.app, name="schemas")
 app.add_typer(config.app, name="config")
