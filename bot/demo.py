@@ -11,27 +11,28 @@ import time
 import uuid
 from collections.abc import AsyncIterator, Callable
 from contextlib import AsyncExitStack
+from dataclasses import replace
 from pathlib import Path
 
 from rich.console import Console, Group
-from rich.padding import Padding
 from rich.text import Text
 
 from bot.ask import open_asker
 from bot.clients import options
 from bot.demo_feed import scenes
-from bot.feed import open_feed
+from bot.feed import NOTHING, STDIN, check_file, open_feed
 from bot.observe import Outcome
 from bot.play import Player, Report, Scene, scenes_of
 from bot.repl import Talk, typed_lines
 from bot.settings import Settings
-from bot.show import outcome_text, plain
+from bot.show import Indented, outcome_text, plain
 from bot.worker_process import WorkerProcess
 from infra.broker import LocalBroker
 from infra.topics import create_topics
 
 ANSWER_S = 300.0  # how long the talk waits for an answer
 WATCH_S = 0.5  # between two looks at the worker
+INTERRUPTED_S = 1.0  # what a worker may still do when the demo is broken off
 
 
 class Demo:
@@ -57,11 +58,15 @@ class Demo:
         self._data_dir = data_dir
         self._talk = talk
         self._landed = landed
-        self._number = 0
         self._started = time.monotonic()
 
+    def check(self) -> None:
+        """Before anything is started: a file that cannot be played as a whole is ``Trouble``."""
+        if self._feed not in (None, STDIN):
+            check_file(Path(str(self._feed)))
+
     async def run(self) -> int:
-        """All stages; the exit status."""
+        """All stages; the exit status: 0, 1 for a wrong outcome, 2 where nothing was played."""
         async with AsyncExitStack() as stack:
             await self._start_kafka(stack)
             await self._create_topics()
@@ -70,7 +75,9 @@ class Demo:
             self._print_summary()
             if self._talk:
                 await self._talk_at_terminal(worker)
-        return 1 if self.report.problems else 0
+        if self.report.problems:
+            return 1
+        return 0 if self.report.played else NOTHING
 
     async def _start_kafka(self, stack: AsyncExitStack) -> None:
         if not self._own_broker:
@@ -103,9 +110,14 @@ class Demo:
         )
         folder.mkdir(parents=True, exist_ok=True)
         self.worker = WorkerProcess(self.settings, folder / "worker.log", self._detail)
-        stack.push_async_callback(self.worker.stop)
+        stack.push_async_exit(self._stop_worker)
         await self.worker.start()
         return self.worker
+
+    async def _stop_worker(self, kind: type[BaseException] | None, *_: object) -> None:
+        """In a demo that was broken off nobody waits for what is in flight."""
+        if self.worker is not None:
+            await self.worker.stop(INTERRUPTED_S if kind else None)
 
     async def _play(self, worker: WorkerProcess) -> Report:
         self._stage(f"Feed: playing {self._feed or 'the built-in one'}")
@@ -114,6 +126,12 @@ class Demo:
         return await player.play(self._scenes())
 
     async def _scenes(self) -> AsyncIterator[Scene]:
+        number = 0
+        async for scene in self._unnumbered():
+            number += 1
+            yield replace(scene, number=number)
+
+    async def _unnumbered(self) -> AsyncIterator[Scene]:
         if self._feed is not None:
             async for scene in scenes_of(open_feed(self._feed)):
                 yield scene
@@ -122,16 +140,19 @@ class Demo:
             yield scene
 
     def _show(self, scene: Scene, outcome: Outcome) -> None:
-        self._number += 1
-        title = Text.assemble((f"{self._number}. ", "bold"), (plain(scene.title), "dim"))
+        title = Text.assemble((f"{scene.number}. ", "bold"), (plain(scene.title), "dim"))
         above = [Text(plain(f"{who}: {text}"), "dim") for who, text in scene.above]
         words = Text.assemble((plain(f"{scene.who}: "), "bold cyan"), plain(scene.text))
-        body = Group(*above, words, outcome_text(outcome))
-        self.console.print(title, Padding(body, (0, 0, 1, 3), expand=False), sep="\n")
+        self.console.print(title)
+        self.console.print(Indented(Group(*above, words, outcome_text(outcome)), 3))
+        self.console.print()
         self._landed(outcome)
 
     def _print_summary(self) -> None:
         report = self.report
+        if not report.inputs:
+            self._print_nothing()
+            return
         lines = [f"{report.inputs} inputs in {report.seconds:.1f} s: {report.replied} replied"]
         lines += [f"skipped, {reason}: {n}" for reason, n in sorted(report.skipped.items())]
         lines += [f"dead letter, {code}: {n}" for code, n in sorted(report.dead_lettered.items())]
@@ -142,6 +163,12 @@ class Demo:
                 self.console.print(Text(f"wrong: {problem}", "bold red"))
         else:
             self.console.print(Text("every input had exactly one outcome", "bold green"))
+
+    def _print_nothing(self) -> None:
+        played = self.report.played
+        records = "1 record" if played == 1 else f"{played} records"
+        what = f"{records} played, none of which the bot answers" if played else "nothing to play"
+        self.console.print(Text(what, "bold" if played else "bold yellow"))
 
     async def _talk_at_terminal(self, worker: WorkerProcess) -> None:
         self._stage("Talk: write to the bot")

@@ -46,7 +46,7 @@ def _thread_with_a_quote(bot: BotSettings, run: str) -> Iterator[Scene]:
         bot, asking, ancestors=(first, second), quoted=quoted, event_id=f"{run}:paris-1"
     )
     yield scene_of("a question below a thread, with a quoted post", to_output(event))
-    yield scene_of("the same event, delivered twice", to_output(event))
+    yield scene_of("the event of 1, delivered again", to_output(event))
 
 
 def _two_strangers(bot: BotSettings, run: str) -> Iterator[Scene]:
@@ -56,23 +56,33 @@ def _two_strangers(bot: BotSettings, run: str) -> Iterator[Scene]:
         (ALICE, "What is the capital of Italy?"),
         (BRUNO, "What is the largest ocean?"),
     ):
-        yield _mention("two strangers in one thread", bot, person, question, thread, (root,))
+        yield _mention(
+            f"two strangers in one thread: {person.display_name}",
+            bot,
+            person,
+            question,
+            thread,
+            (root,),
+        )
 
 
 def _private_talk(bot: BotSettings, run: str) -> Iterator[Scene]:
-    for text in ("Hello! Who are you?", "Can you tell me a fun fact about cats?"):
+    for title, text in (
+        ("a private talk, its first message", "Hello! Who are you?"),
+        ("the same private talk, its second message", "Can you tell me a fun fact about cats?"),
+    ):
         event = message_to(bot, ALICE, text, conversation_id=f"{run}:talk-alice")
-        yield scene_of("a private talk", to_output(event))
+        yield scene_of(title, to_output(event))
 
 
 def _bots(bot: BotSettings, run: str) -> Iterator[Scene]:
     thread = f"{run}:bots"
     own = post(bot_person(bot), "Good morning, feed!", conversation_id=thread)
     event = mention(bot, own)
-    yield scene_of("a post by the bot itself", to_output(event))
+    yield scene_of("a post by the bot itself, which it leaves alone", to_output(event))
     for title, hops in (
-        ("another bot, within the hop limit", bot.hop_limit),
-        ("another bot, beyond the hop limit", bot.hop_limit + 1),
+        ("another bot, within the limit of bots answering bots", bot.hop_limit),
+        ("another bot, beyond that limit", bot.hop_limit + 1),
     ):
         text, facets = addressed(bot, "What is the capital of France?")
         asking = post(QUIZ, text, conversation_id=thread, facets=facets, hops=hops)
@@ -99,11 +109,11 @@ def _garbage(run: str) -> Scene:
         value=b'\xff\xfe{"post": not JSON',
         headers=(("ce_type", b"nonsense"),),
     )
-    return scene_of("a record that is no event", record)
+    return scene_of("bytes that are no event: they must not stop what comes after them", record)
 
 
 def _after_the_garbage(bot: BotSettings, run: str) -> Scene:
-    title = "the record behind the garbage"
+    title = "an answer to the bot's own post, in the thread of those bytes"
     root: Post = post(bot_person(bot), "Ask me about numbers.", conversation_id=f"{run}:quiz")
     text = "What is two plus two?"
     asking = post(CHIDI, text, conversation_id=f"{run}:quiz", above=root)

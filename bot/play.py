@@ -35,7 +35,8 @@ ANSWERED_TOPICS = frozenset({FEED_MENTIONS, FEED_DIRECT_MESSAGES})
 class Scene:
     """One record to play, and how to show it: what is going on, and who writes what.
 
-    ``above`` holds the last posts that the event carries beside it, each as who and what.
+    ``above`` holds the last posts that the event carries beside it, each as who and what;
+    ``number`` is its place in the feed, from 1, where somebody counts.
     """
 
     title: str
@@ -43,12 +44,17 @@ class Scene:
     who: str
     text: str
     above: tuple[tuple[str, str], ...] = ()
+    number: int = 0
 
 
 @dataclass(slots=True)
 class Report:
-    """What came of a feed; ``problems`` is empty when every input had exactly one outcome."""
+    """What came of a feed; ``problems`` is empty when every input had exactly one outcome.
 
+    ``played`` counts all records, ``inputs`` those on topics that the bot answers.
+    """
+
+    played: int = 0
     inputs: int = 0
     replied: int = 0
     skipped: Counter[str] = field(default_factory=Counter)
@@ -81,6 +87,7 @@ class Player:
     show: Callable[[Scene, Outcome], None]
     alive: Callable[[], Awaitable[None]]
     patience_s: float = 300.0
+    _count: int = 0
     _played: dict[Position, Scene] = field(default_factory=dict)
     _landed: dict[Position, Outcome] = field(default_factory=dict)
     _shown: set[Position] = field(default_factory=set)
@@ -95,7 +102,8 @@ class Player:
             finally:
                 publishing.cancel()
                 await asyncio.gather(publishing, return_exceptions=True)
-        report = Report(inputs=len(self._played), seconds=time.monotonic() - started)
+        seconds = time.monotonic() - started
+        report = Report(played=self._count, inputs=len(self._played), seconds=seconds)
         for origin in self._shown:
             report.count(self._landed[origin])
         committed = await read_all(self.kafka, reader.starts)
@@ -109,6 +117,7 @@ class Player:
                 await require_topics(self.kafka, [scene.record.topic])
                 known.add(scene.record.topic)
             origin = await _publish(writer, scene)
+            self._count += 1
             if scene.record.topic in ANSWERED_TOPICS:
                 self._played[origin] = scene
 

@@ -5,10 +5,11 @@ for control characters, which could steer a terminal.
 """
 
 import re
+from dataclasses import dataclass
 from typing import Any
 
-from rich.console import Group, RenderableType
-from rich.padding import Padding
+from rich.console import Console, ConsoleOptions, Group, RenderableType, RenderResult
+from rich.segment import Segment
 from rich.text import Text
 
 from bot.observe import Outcome
@@ -23,15 +24,29 @@ STYLES = {
 _CONTROL = re.compile(r"[\x00-\x09\x0b-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069]")
 
 
+@dataclass(frozen=True, slots=True)
+class Indented:
+    """``body`` moved to the right by ``columns``, without the blanks at the end of lines with
+    which Rich's own ``Padding`` fills a file or a pipe."""
+
+    body: RenderableType
+    columns: int
+
+    def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
+        inner = options.update_width(max(1, options.max_width - self.columns))
+        for line in console.render_lines(self.body, inner, pad=False):
+            if any(segment.text.strip() for segment in line):
+                yield Segment(" " * self.columns)
+                yield from line
+            yield Segment.line()
+
+
 def outcome_text(outcome: Outcome) -> RenderableType:
     """The reply, the reason of the skip, or the code of the dead letter, and where it stands."""
     style = STYLES.get(outcome.decision.outcome, "")
     lines: list[RenderableType] = [Text(plain(headline(outcome)), style)]
-    lines += [
-        Padding(Text(plain(reply.data.text)), (0, 0, 0, 4), expand=False)
-        for reply in outcome.replies
-    ]
-    lines.append(Padding(Text(places(outcome), "dim"), (0, 0, 0, 4), expand=False))
+    lines += [Indented(Text(plain(reply.data.text)), 4) for reply in outcome.replies]
+    lines.append(Indented(Text(places(outcome), "dim"), 4))
     return Group(*lines)
 
 

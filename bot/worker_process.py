@@ -66,11 +66,13 @@ class WorkerProcess:
         self._progress(f"the worker is gone (status {status}); starting another one")
         await asyncio.to_thread(self._launch)
 
-    async def stop(self) -> None:
-        """SIGTERM, then SIGKILL when the grace is over."""
+    async def stop(self, patience_s: float | None = None) -> None:
+        """SIGTERM, then SIGKILL after ``patience_s`` seconds, by default a bit more than the
+        grace of its settings."""
         process, self._process = self._process, None
         if process is not None:
-            await asyncio.to_thread(_end, process, self._grace_s + 5)
+            patience = self._grace_s + 5 if patience_s is None else patience_s
+            await asyncio.to_thread(_end, process, patience)
 
     def _launch(self) -> None:
         if self._process is not None:

@@ -1,15 +1,19 @@
 """The demo's own feed, and what its report counts as wrong."""
 
+import io
 from collections import Counter
 from collections.abc import AsyncIterator
+from pathlib import Path
 
 import pytest
+from rich.console import Console
 
+from bot.demo import Demo
 from bot.demo_feed import scenes
-from bot.feed import Entry
+from bot.feed import Entry, FeedErrors
 from bot.observe import Outcome, Outcomes, Position
 from bot.play import Player, Report, scenes_of
-from bot.settings import BotSettings, KafkaSettings
+from bot.settings import BotSettings, KafkaSettings, Settings
 from schemas.codec import Undecodable, decode
 from schemas.codes import Outcome as Kind
 from schemas.feed import MentionCreated, MessageCreated
@@ -61,6 +65,56 @@ async def test_a_feed_file_is_shown_with_who_says_what() -> None:
     assert shown[0].text == f"@{BOT.handle} When was the Eiffel Tower finished?"
     assert [who for who, _ in shown[0].above] == ["@alice", "@bruno", "@chidi (quoted)"]
     assert shown[1].text == f"{len(garbage.value or b'')} bytes"
+
+
+def demo(feed: str | None = None) -> tuple[Demo, io.StringIO]:
+    shown = io.StringIO()
+    return Demo(Settings(), Console(file=shown, width=60), feed=feed), shown
+
+
+async def test_scenes_have_the_numbers_of_their_order_and_keep_them_when_they_land() -> None:
+    made, shown = demo()
+    played = [scene async for scene in made._scenes()]
+    assert [scene.number for scene in played] == list(range(1, len(played) + 1))
+    for scene in reversed(played):
+        made._show(scene, replied("Paris."))
+    numbers = [int(line.split(".")[0]) for line in shown.getvalue().splitlines() if line[:1] > " "]
+    assert numbers == list(range(len(played), 0, -1))
+
+
+async def test_what_is_shown_ends_without_blanks() -> None:
+    made, shown = demo()
+    async for scene in made._scenes():
+        made._show(scene, replied("Paris is the capital of France.\n\nIt is also " + "big " * 30))
+    lines = shown.getvalue().splitlines()
+    assert lines
+    assert [line for line in lines if line != line.rstrip()] == []
+
+
+def test_a_feed_that_cannot_be_played_is_told_before_anything_starts(tmp_path: Path) -> None:
+    feed = tmp_path / "feed.jsonl"
+    feed.write_text("nonsense\n")
+    with pytest.raises(FeedErrors, match="1 line is no event"):
+        demo(str(feed))[0].check()
+    feed.write_text('{"topic": "t"}\n')
+    demo(str(feed))[0].check()
+    demo("-")[0].check()
+    demo()[0].check()
+
+
+@pytest.mark.parametrize(
+    ("report", "said"),
+    [
+        (Report(), "nothing to play"),
+        (Report(played=1), "1 record played, none of which the bot answers"),
+        (Report(played=2, inputs=2, replied=2), "every input had exactly one outcome"),
+    ],
+)
+def test_the_summary_of_nothing_is_no_success(report: Report, said: str) -> None:
+    made, shown = demo()
+    made.report = report
+    made._print_summary()
+    assert shown.getvalue().splitlines()[-1] == said
 
 
 def player(*outcomes: Outcome, inputs: tuple[Position, ...] = (INPUT,)) -> Player:

@@ -4,6 +4,7 @@ import io
 from collections.abc import AsyncIterator
 from typing import Any
 
+import pytest
 from rich.console import Console
 
 from bot.events import Person
@@ -82,10 +83,52 @@ async def test_dm_is_a_private_message() -> None:
     assert first.message.conversation_id == second.message.conversation_id
 
 
-async def test_quit_ends_and_unknown_commands_help() -> None:
-    asked, shown = await talk("", "/dm", "/nonsense", "/help", "/quit", "never said")
+async def test_quit_ends() -> None:
+    asked, _ = await talk("", "/quit", "never said")
     assert asked.events == []
-    assert shown.count("/dm text") == 4  # once at the start, once per line that helps
+
+
+async def test_help_lists_the_commands() -> None:
+    _, shown = await talk("/help")
+    assert shown.count("/dm text") == 2  # at the start, and when asked
+
+
+@pytest.mark.parametrize(
+    ("line", "said"),
+    [
+        ("/foo bar", "unknown command /foo, /help lists them"),
+        ("/dm", "/dm needs a text"),
+        ("/dm  ", "/dm needs a text"),
+        ("quit", "/quit ends the talk"),
+        ("Exit", "/quit ends the talk"),
+    ],
+)
+async def test_what_means_nothing_gets_a_hint_and_no_answer(line: str, said: str) -> None:
+    asked, shown = await talk(line)
+    assert asked.events == []
+    assert said in shown
+
+
+async def test_a_new_thread_may_begin_with_a_text() -> None:
+    asked, _ = await talk("one", "/thread two")
+    first, second = (event.data for event in asked.events)
+    assert second.post.text == f"@{BOT.handle} two"
+    assert second.ancestors == ()
+    assert second.post.conversation_id != first.post.conversation_id
+
+
+async def test_a_sign_of_life_comes_before_the_answer() -> None:
+    _, shown = await talk("hello")
+    assert shown.index("thinking …") < shown.index("Reply 1")
+
+
+async def test_at_a_terminal_the_sign_of_life_goes_away() -> None:
+    shown = io.StringIO()
+    console = Console(file=shown, width=80, force_terminal=True)
+    await Talk(BOT, console, Asked()).run(lines("hello"))
+    text = shown.getvalue()
+    assert "thinking" in text
+    assert text.index("thinking") < text.rindex("\x1b[2K") < text.index("Reply 1")
 
 
 async def test_no_outcome_is_said() -> None:
