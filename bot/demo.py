@@ -143,7 +143,7 @@ class Demo:
         title = Text.assemble((f"{scene.number}. ", "bold"), (plain(scene.title), "dim"))
         above = [Text(plain(f"{who}: {text}"), "dim") for who, text in scene.above]
         words = Text.assemble((plain(f"{scene.who}: "), "bold cyan"), plain(scene.text))
-        self.console.print(title)
+        self.console.print(Indented(title, 0))
         self.console.print(Indented(Group(*above, words, outcome_text(outcome)), 3))
         self.console.print()
         self._landed(outcome)

@@ -35,10 +35,19 @@ class Indented:
     def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
         inner = options.update_width(max(1, options.max_width - self.columns))
         for line in console.render_lines(self.body, inner, pad=False):
-            if any(segment.text.strip() for segment in line):
-                yield Segment(" " * self.columns)
-                yield from line
+            text = _without_blanks(line)
+            yield from [Segment(" " * self.columns), *text] if text else []
             yield Segment.line()
+
+
+def _without_blanks(line: list[Segment]) -> list[Segment]:
+    """Up to the last character that shows."""
+    kept = list(line)
+    while kept:
+        last = kept.pop()
+        if text := last.text.rstrip():
+            return [*kept, Segment(text, last.style, last.control)]
+    return kept
 
 
 def outcome_text(outcome: Outcome) -> RenderableType:

@@ -46,7 +46,7 @@ class WorkerProcess:
     async def start(self, patience_s: float = 600.0) -> None:
         """Start it and wait until it is ready. Raises ``Trouble`` with what it said."""
         self._log.touch()
-        await asyncio.to_thread(self._launch)
+        await self._launched()
         give_up_at = time.monotonic() + patience_s
         while not self._is_ready():
             if self.pid is None:
@@ -64,7 +64,7 @@ class WorkerProcess:
             raise self._ended(f"The worker ended {self.restarts} times")
         status = self._process.status if self._process else None
         self._progress(f"the worker is gone (status {status}); starting another one")
-        await asyncio.to_thread(self._launch)
+        await self._launched()
 
     async def stop(self, patience_s: float | None = None) -> None:
         """SIGTERM, then SIGKILL after ``patience_s`` seconds, by default a bit more than the
@@ -73,6 +73,15 @@ class WorkerProcess:
         if process is not None:
             patience = self._grace_s + 5 if patience_s is None else patience_s
             await asyncio.to_thread(_end, process, patience)
+
+    async def _launched(self) -> None:
+        """Start it; cancelled meanwhile, it is there all the same, to be stopped."""
+        launching = asyncio.ensure_future(asyncio.to_thread(self._launch))
+        try:
+            await asyncio.shield(launching)
+        except asyncio.CancelledError:
+            await launching
+            raise
 
     def _launch(self) -> None:
         if self._process is not None:

@@ -1,15 +1,18 @@
 """``twite worker``, ``twite demo`` and ``twite broker``: the commands that keep running."""
 
 import asyncio
-import contextlib
-import signal
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 from rich.text import Text
 
-from bot.cli.console import at_terminal, err, out, run, settings_of
+from bot.cli.console import at_terminal, err, out, settings_of
+from bot.cli.stopping import until_stopped
+from bot.errors import Trouble
+
+if TYPE_CHECKING:  # pydantic takes a third of a second: too long for --help
+    from bot.settings import Settings
 
 Engine = Annotated[
     str | None,
@@ -57,7 +60,7 @@ def demo(
     engine: Engine = None,
     data_dir: Annotated[
         Path | None,
-        typer.Option(help="Keep Kafka's data and the worker's log in this folder."),
+        typer.Option(metavar="DIR", help="Keep Kafka's data and the worker's log in this folder."),
     ] = None,
     talk: Annotated[
         bool | None,
@@ -65,20 +68,24 @@ def demo(
             "--talk/--no-talk", help="Go on with a talk after the feed; default: at a terminal."
         ),
     ] = None,
+    yes: Annotated[
+        bool, typer.Option("--yes", help="Do not ask before publishing to a broker of yours.")
+    ] = False,
 ) -> None:
     """Watch the whole thing work on this machine, then talk to it.
 
     Starts Apache Kafka (or uses the broker of your settings), creates the topics, starts a
     worker, plays a small feed and prints each input beside its outcome: the reply, the skip
     with its reason, or the dead letter with its code. At a terminal you can then write to the
-    bot. Exit status 0: every input had exactly one outcome.
+    bot. Exit status 0: every input had exactly one outcome; 2: there was nothing to play.
 
     Examples: `twite demo`, `twite demo --engine echo`, `twite demo --feed my-events.jsonl`
     """
     from bot.demo import Demo
 
     loaded = settings_of(context, _engine(engine))
-    there = loaded.origins["kafka.bootstrap_servers"] != "default"
+    origin = loaded.origins["kafka.bootstrap_servers"]
+    there = origin != "default"
     show = Demo(
         loaded.settings,
         out,
@@ -87,17 +94,24 @@ def demo(
         data_dir=data_dir,
         talk=at_terminal() if talk is None else talk,
     )
-    status = _until_stopped(show.run())
+    show.check()
+    if there:
+        _confirm(loaded.settings, origin, yes=yes)
+    status = until_stopped(show.run())
     if status:
         raise typer.Exit(status)
 
 
 def broker(
     context: typer.Context,
-    port: Annotated[int, typer.Option(min=1, max=65535, help="Port on 127.0.0.1.")] = 9092,
+    port: Annotated[
+        int, typer.Option(min=1, max=65535, metavar="PORT", help="Port on 127.0.0.1.")
+    ] = 9092,
     data_dir: Annotated[
         Path | None,
-        typer.Option(help="Keep the data here; otherwise it is gone when the broker stops."),
+        typer.Option(
+            metavar="DIR", help="Keep the data here; otherwise it is gone when the broker stops."
+        ),
     ] = None,
 ) -> None:
     """Run Apache Kafka on this machine, for development, until Ctrl-C.
@@ -112,29 +126,22 @@ def broker(
     def progress(line: str) -> None:
         out.print(Text(line))
 
-    _until_stopped(run_broker_forever(port=port, data_dir=data_dir, progress=progress))
+    until_stopped(run_broker_forever(port=port, data_dir=data_dir, progress=progress))
 
 
 def _engine(name: str | None) -> dict[str, Any]:
     return {"model": {"engine": name}} if name else {}
 
 
-def _until_stopped(main: Any) -> Any:
-    """Run until done, SIGINT or SIGTERM; both let the coroutine clean up behind itself."""
-
-    async def guarded() -> Any:
-        task = asyncio.ensure_future(main)
-        loop = asyncio.get_running_loop()
-        for number in (signal.SIGTERM, signal.SIGHUP):
-            with contextlib.suppress(NotImplementedError):
-                loop.add_signal_handler(number, task.cancel)
-        return await task
-
-    try:
-        return run(guarded())
-    except asyncio.CancelledError:
-        err.print("stopped")
-        raise typer.Exit(128 + signal.SIGTERM) from None
-    except KeyboardInterrupt:
-        err.print("stopped")
-        raise typer.Exit(128 + signal.SIGINT) from None
+def _confirm(settings: "Settings", origin: str, *, yes: bool) -> None:
+    """Say before anything is published where it will go; at a terminal ask."""
+    where = settings.kafka.bootstrap_servers
+    err.print(
+        Text(
+            f"This will publish a feed onto the topics of the Kafka at {where} (named by"
+            f" {origin}), create those that are missing, and answer as {settings.bot.account_id}."
+        )
+    )
+    if at_terminal() and not yes and not typer.confirm("Go on?"):
+        todo = "Unset that address, and the demo starts a broker of its own."
+        raise Trouble("nothing was published.", todo=todo)

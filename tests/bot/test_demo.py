@@ -67,13 +67,13 @@ async def test_a_feed_file_is_shown_with_who_says_what() -> None:
     assert shown[1].text == f"{len(garbage.value or b'')} bytes"
 
 
-def demo(feed: str | None = None) -> tuple[Demo, io.StringIO]:
+def demo(feed: str | None = None, width: int = 60) -> tuple[Demo, io.StringIO]:
     shown = io.StringIO()
-    return Demo(Settings(), Console(file=shown, width=60), feed=feed), shown
+    return Demo(Settings(), Console(file=shown, width=width), feed=feed), shown
 
 
 async def test_scenes_have_the_numbers_of_their_order_and_keep_them_when_they_land() -> None:
-    made, shown = demo()
+    made, shown = demo(width=200)
     played = [scene async for scene in made._scenes()]
     assert [scene.number for scene in played] == list(range(1, len(played) + 1))
     for scene in reversed(played):
