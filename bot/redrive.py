@@ -265,7 +265,7 @@ async def _producer(kafka: KafkaSettings) -> AsyncIterator[AIOKafkaProducer]:
         yield client
     finally:
         await bounded(_abort(client))
-        transactions._look_at_leftovers(client)
+        transactions.look_at_leftovers(client)
         await bounded(client.stop())
 
 

@@ -148,6 +148,8 @@ async def range_reader(
         enable_auto_commit=False,
         isolation_level="read_committed",
         max_partition_fetch_bytes=8 * 1024 * 1024,
+        # A partition is left for the next while a fetch still waits for more of it.
+        fetch_max_wait_ms=10,
         **options,
     )
     try:

@@ -135,7 +135,7 @@ class TransactionalPublisher:
         producer, self._producer = self._producer, None
         if producer is None:
             return
-        _look_at_leftovers(producer)
+        look_at_leftovers(producer)
         try:
             async with asyncio.timeout(DISCARD_TIMEOUT_S):
                 await producer.stop()
@@ -152,7 +152,7 @@ def _look_at(future: "asyncio.Future[object] | None") -> None:
         future.exception()
 
 
-def _look_at_leftovers(producer: AIOKafkaProducer) -> None:
+def look_at_leftovers(producer: AIOKafkaProducer) -> None:
     """The futures that aiokafka keeps to itself and fails when the sender dies."""
     _look_at(producer._txn_manager._transaction_waiter)
     accumulator = producer._message_accumulator
