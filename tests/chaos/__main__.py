@@ -51,8 +51,11 @@ def _arguments() -> argparse.Namespace:
     parser.add_argument("--workers", type=int, default=3)
     parser.add_argument("--latency-ms", type=float, default=150.0, help="mean of an answer")
     parser.add_argument("--flaw", default="", help="plant this flaw (tests/chaos/flaws.py)")
-    parser.add_argument("--forgetful", action="store_true", help="repeats may be answered again"
-                        " after a takeover between the two")
+    parser.add_argument(
+        "--forgetful",
+        action="store_true",
+        help="repeats may be answered again after a takeover between the two",
+    )
     parser.add_argument("--json", type=Path, help="write the result there")
     parser.add_argument("--logs", type=Path, help="keep the workers' logs there")
     return parser.parse_args()
@@ -64,7 +67,10 @@ def summary(result: Result) -> list[str]:
     words = ("lost", "twice", "torn", "misordered")
     others = sorted(set(found) - set(words))
     lines = [f"  {times:3d} x {kind}" for kind, times in sorted(result.faults.items())]
-    lines += [f"  {times:3d} x {kind} (did not come about)" for kind, times in sorted(result.missed.items())]
+    lines += [
+        f"  {times:3d} x {kind} (did not come about)"
+        for kind, times in sorted(result.missed.items())
+    ]
     lines += [str(one) for one in result.violations[:50]]
     lines.append(
         f"seed {result.setting.seed}: {result.inputs} inputs (and {result.aborted} aborted),"

@@ -253,7 +253,9 @@ class _Log:
                 got = f"{decision.outcome} {decision.reason or ''}".strip()
                 yield Violation("wrong", _at(decision.input), f"{got}, not {original.expect}")
         if spoiled > self._evidence.spoiled:
-            detail = f"{spoiled} good inputs are dead letters, faults spoiled {self._evidence.spoiled}"
+            detail = (
+                f"{spoiled} good inputs are dead letters, faults spoiled {self._evidence.spoiled}"
+            )
             yield Violation("wrong", "all", detail)
 
     def repeats(self) -> Iterator[Violation]:

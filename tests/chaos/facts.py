@@ -127,12 +127,16 @@ def input_fact(raw: Raw) -> Input:
     data = json.loads(raw.value or b"")
     post = data.get("post") or data.get("message") or {}
     event = _text(headers.get("ce_id"))
-    identities: list[tuple[str, ...]] = [("event", _text(headers.get("ce_source")) or "", event)]
+    identities: list[tuple[str, ...]] = [
+        ("event", _text(headers.get("ce_source")) or "", event or "")
+    ]
     if post:
         identities.append(("post", post["uri"], post["revision"]))
     visibility = post.get("visibility", "direct")
     private = visibility not in ("public", "unlisted")
-    return Input(key, expect, private, _lane(raw.topic, post), tuple(identities), event, digest(raw))
+    return Input(
+        key, expect, private, _lane(raw.topic, post), tuple(identities), event, digest(raw)
+    )
 
 
 def output_fact(raw: Raw) -> Fact:

@@ -10,7 +10,7 @@ import signal
 import time
 from collections.abc import Sequence
 from functools import wraps
-from typing import Any
+from typing import Any, cast
 
 from aiokafka import AIOKafkaConsumer, AIOKafkaProducer
 
@@ -88,8 +88,8 @@ def install() -> None:
     _after_open()
     _handler()
     _around(AIOKafkaProducer, "begin_transaction", "before-begin", "after-begin")
-    _first_send()
-    _around(AIOKafkaProducer, "send_offsets_to_transaction", "after-all-sends", "after-offsets")
+    _sends()
+    _after(AIOKafkaProducer, "send_offsets_to_transaction", "after-offsets")
     _commit()
     _after(TransactionalPublisher, "start", "after-producer-start")
     _after(Group, "committed", "after-read-back")
@@ -143,23 +143,35 @@ def _after_open() -> None:
     BotHandler.open = patched  # type: ignore[method-assign]
 
 
-def _first_send() -> None:
-    """When the broker has acknowledged the first record of a transaction."""
-    begin, send = AIOKafkaProducer.begin_transaction, AIOKafkaProducer.send
+def _sends() -> None:
+    """When the broker has acknowledged the first, and when all records of a transaction."""
+    begin = AIOKafkaProducer.begin_transaction
 
     async def begun(self: Any) -> None:
         await begin(self)
-        self.chaos_sent = 0
+        self.chaos_first, self.chaos_waiting = True, 0
 
-    async def sent(self: Any, *args: Any, **kwargs: Any) -> Any:
-        future = await send(self, *args, **kwargs)
-        self.chaos_sent = getattr(self, "chaos_sent", 0) + 1
-        if self.chaos_sent == 1:
-            future.add_done_callback(lambda _: passing("after-first-send"))
-        return future
+    def acknowledged(producer: Any) -> None:
+        if getattr(producer, "chaos_first", False):
+            producer.chaos_first = False
+            passing("after-first-send")
+        producer.chaos_waiting -= 1
+        if not producer.chaos_waiting:
+            passing("after-all-sends")
+
+    def counted(original: Any) -> Any:
+        @wraps(original)
+        async def sent(self: Any, *args: Any, **kwargs: Any) -> Any:
+            future = await original(self, *args, **kwargs)
+            self.chaos_waiting = getattr(self, "chaos_waiting", 0) + 1
+            future.add_done_callback(lambda _: acknowledged(self))
+            return future
+
+        return sent
 
     AIOKafkaProducer.begin_transaction = begun
-    AIOKafkaProducer.send = sent
+    AIOKafkaProducer.send = counted(AIOKafkaProducer.send)
+    AIOKafkaProducer.send_batch = counted(AIOKafkaProducer.send_batch)
 
 
 def _commit() -> None:
@@ -193,7 +205,7 @@ def _handler() -> None:
         if mischief == "raise":
             raise ZeroDivisionError("chaos")
         if mischief == "garbage":
-            return _GARBAGE[job.record.offset % len(_GARBAGE)]
+            return cast("Sequence[Output]", _GARBAGE[job.record.offset % len(_GARBAGE)])
         if mischief == "block":
             del _spoiled[place]
             time.sleep(BLOCK_S)  # noqa: ASYNC251 - that is the fault

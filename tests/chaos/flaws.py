@@ -21,6 +21,7 @@ from consumers.offsets import Committed, OffsetTracker
 from consumers.transactions import TransactionalPublisher
 from schemas.feed import MentionCreated
 from schemas.record import Output
+from tests.chaos import faults
 
 PAUSE_S = 0.5  # how long a busy machine may well stand between two lines
 
@@ -50,8 +51,14 @@ def auto_commit() -> None:
 
 def no_transactions() -> None:
     """Outputs first, then the offset."""
+    consumers: list[AIOKafkaConsumer] = []
+    original = group.new_consumer
 
-    async def start(self: TransactionalPublisher) -> None:
+    def new_consumer(config: WorkerConfig) -> AIOKafkaConsumer:
+        consumers.append(original(config))
+        return consumers[-1]
+
+    async def start(self: Any) -> None:
         self._producer = AIOKafkaProducer(
             bootstrap_servers=self._config.bootstrap_servers, enable_idempotence=True
         )
@@ -60,20 +67,27 @@ def no_transactions() -> None:
     async def transact(
         self: Any, producer: Any, outputs: Sequence[Output], offset: int, metadata: str
     ) -> None:
-        sent = [await self._send(producer, output) for output in outputs]
-        await asyncio.gather(*sent)
-        consumer = AIOKafkaConsumer(
-            bootstrap_servers=self._config.bootstrap_servers,
-            group_id=self._config.group_id,
-            enable_auto_commit=False,
-        )
-        await consumer.start()
-        consumer.assign([self._source])
-        await consumer.commit({self._source: OffsetAndMetadata(offset, metadata)})
-        await consumer.stop()
+        await _send_all(self, producer, outputs)
+        faults.passing("after-all-sends")
+        await consumers[-1].commit({self._source: OffsetAndMetadata(offset, metadata)})
 
+    group.new_consumer = new_consumer
     TransactionalPublisher.start = start  # type: ignore[method-assign]
     TransactionalPublisher._transact = transact  # type: ignore[method-assign]
+
+
+async def _send_all(publisher: Any, producer: Any, outputs: Sequence[Output]) -> None:
+    sent = [
+        await producer.send(
+            one.topic,
+            one.value,
+            one.key,
+            partition=publisher._source.partition,
+            headers=list(one.headers),
+        )
+        for one in outputs
+    ]
+    await asyncio.gather(*sent)
 
 
 def one_id_per_process() -> None:
@@ -126,8 +140,7 @@ def two_transactions() -> None:
         replies = [one for one in outputs if "replies" in one.topic]
         if replies:
             await producer.begin_transaction()
-            for sent in [await self._send(producer, one) for one in replies]:
-                await sent
+            await _send_all(self, producer, replies)
             await producer.commit_transaction()
         others = [one for one in outputs if "replies" not in one.topic]
         await original(self, producer, others, offset, metadata)
@@ -158,10 +171,10 @@ def no_map() -> None:
 def no_dedupe() -> None:
     """Nothing is remembered."""
 
-    def meet(self: Memory, *_: Any) -> Seen:
+    def meet(self: Memory, *_: Any, **__: Any) -> Seen:
         return Seen()
 
-    Memory.meet = meet  # type: ignore[method-assign]
+    Memory.meet = meet  # type: ignore[method-assign,assignment]
 
 
 FLAWS: dict[str, Callable[[], None]] = {

@@ -12,15 +12,16 @@ from typing import Any
 
 from confluent_kafka import (
     OFFSET_BEGINNING,
+    OFFSET_END,
     Consumer,
     KafkaError,
-    KafkaException,
     Message,
     TopicPartition,
 )
 
 from tests.chaos.checker import Sample
 from tests.chaos.facts import INPUTS, OUTPUTS, Commit, Place, Raw, digest
+from tests.chaos.wire import WireError, fetch_commits
 
 _QUIET = {"log_level": 0, "error_cb": lambda error: None}
 _TIMEOUT_S = 5.0
@@ -148,7 +149,7 @@ class OpenTransactions(Background):
         self._found = found
         self._consumer = _consumer(bootstrap, "read_uncommitted")
         places = [(topic, p) for topic in OUTPUTS for p in range(partitions)]
-        self._consumer.assign([TopicPartition(t, p) for t, p in places])
+        self._consumer.assign([TopicPartition(t, p, OFFSET_END) for t, p in places])
         self.watching = threading.Event()
 
     def step(self) -> None:
@@ -168,13 +169,12 @@ class Commits(Background):
         self.samples: list[Sample] = []
         self.last: dict[Place, Commit] = {}
         self.failures = 0
-        self._partitions = partitions
-        self._consumer = _consumer(bootstrap, "read_committed", **{"group.id": group})
+        self._question = (bootstrap, group, partitions)
 
     def step(self) -> None:
         try:
-            now = _committed(self._consumer, self._partitions)
-        except KafkaException:
+            now = read_commits(*self._question)
+        except WireError:
             self.failures += 1  # the broker is away: that is part of the run
             now = {}
         for place, commit in now.items():
@@ -183,26 +183,11 @@ class Commits(Background):
                 self.samples.append(Sample(place, commit))
         self._stopping.wait(_SAMPLE_S)
 
-    def close(self) -> None:
-        self._consumer.close()
-
 
 def read_commits(bootstrap: str, group: str, partitions: int) -> dict[Place, Commit]:
-    """What the group has committed for the feed topics."""
-    consumer = _consumer(bootstrap, "read_committed", **{"group.id": group})
-    try:
-        return _committed(consumer, partitions)
-    finally:
-        consumer.close()
-
-
-def _committed(consumer: Any, partitions: int) -> dict[Place, Commit]:
-    places = [TopicPartition(topic, p) for topic in INPUTS for p in range(partitions)]
-    return {
-        (one.topic, one.partition): Commit(one.offset, one.metadata or "")
-        for one in consumer.committed(places, timeout=_TIMEOUT_S)
-        if one.offset >= 0
-    }
+    """What the group has committed for the feed topics. Raises ``WireError``."""
+    places = [(topic, p) for topic in INPUTS for p in range(partitions)]
+    return fetch_commits(bootstrap, group, places)
 
 
 def ends(bootstrap: str, topics: Sequence[str], partitions: int) -> dict[Place, tuple[int, int]]:

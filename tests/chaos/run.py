@@ -6,12 +6,15 @@ faults of each kind happened, and how long it took.
 
 import asyncio
 import random
+import signal
 import time
 from collections import Counter
 from collections.abc import Callable, Iterable
 from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Any
+
+from confluent_kafka import KafkaException
 
 from tests.chaos import readers
 from tests.chaos.attacks import KINDS, Planned, schedule
@@ -22,6 +25,7 @@ from tests.chaos.feed import BOT, Feed
 from tests.chaos.fleet import WorkerProcess
 from tests.chaos.producing import Feeding
 from tests.chaos.stage import GROUP, Setting, Stage, staged
+from tests.chaos.wire import WireError
 
 Say = Callable[[str], None]
 DRAIN_S = 180.0
@@ -56,6 +60,7 @@ class Run:
         self.say = say
         self.result = Result(stage.setting)
         self.spoiled = 0
+        self.running: Counter[str] = Counter()
         self.inputs: dict[Place, list[Input]] = {}
         stage.fleet.on_fired = self._fired
         setting = stage.setting
@@ -79,16 +84,20 @@ class Run:
         telling = asyncio.create_task(self._tell(), name="tell")
         try:
             await asyncio.gather(*(self._attack(i, one) for i, one in enumerate(plan)))
-            while not self.feeding.done.is_set() and self.feeding.is_alive():
-                await asyncio.sleep(0.1)
+            await self._until(self._fed, setting.seconds + SETTLE_S)
         finally:
             telling.cancel()
         await asyncio.to_thread(self.feeding.stop)
 
+    async def _fed(self) -> bool:
+        return self.feeding.done.is_set() or not self.feeding.is_alive()
+
     async def _attack(self, number: int, planned: Planned) -> None:
         await asyncio.sleep(planned.at)
         dice = random.Random(1000 * self.stage.setting.seed + number)
+        self.running[planned.kind] += 1
         happened = await KINDS[planned.kind](self.stage, dice)
+        self.running -= Counter([planned.kind])
         (self.result.faults if happened else self.result.missed)[planned.kind] += 1
 
     async def _tell(self) -> None:
@@ -98,7 +107,7 @@ class Run:
             seen = sum(map(len, self.stage.follower.seen.values()))
             self.say(
                 f"{self.feeding.written} inputs written, {seen} outputs seen, {done} faults,"
-                f" {len(fleet.alive)} workers of {fleet.wanted}"
+                f" {len(fleet.alive)} workers of {fleet.wanted}; now: {', '.join(self.running)}"
             )
 
     async def checkpoint(self) -> None:
@@ -130,7 +139,7 @@ class Run:
     async def _until(self, condition: Callable[[], Any], seconds: float) -> bool:
         deadline = time.monotonic() + seconds
         while time.monotonic() < deadline:
-            with suppress(readers.KafkaException):
+            with suppress(KafkaException, WireError):
                 if await condition():
                     return True
             await asyncio.sleep(0.5)
@@ -193,6 +202,12 @@ class Run:
         for name in names:
             self._wrong("stop", f"{name} did not stop gently")
 
+    def crashes(self) -> None:
+        """Workers that ended by themselves; -15: before they could catch the signal."""
+        for name, status in self.stage.fleet.exits:
+            if status not in (0, -signal.SIGKILL, -signal.SIGTERM):
+                self._wrong("crash", f"{name} ended with status {status}")
+
     def _wrong(self, kind: str, detail: str) -> None:
         self.result.violations.append(Violation(kind, "the run", detail))
 
@@ -220,6 +235,7 @@ async def run(setting: Setting, say: Say = print) -> Result:
         await play._until(play._settled, SETTLE_S)
         await play.judge(drained=True)
         await play.nothing_more()
+        play.crashes()
         play.result.aborted = play.feeding.aborted
     play.result.seconds = time.monotonic() - started
     return play.result
