@@ -1,8 +1,10 @@
 """A worker, wired by hand: settings → engine → handler → ``consumers.Worker``.
 
-Settings come in; the worker runs until SIGTERM, SIGINT or ``stop``. The model is loaded first,
-so that a worker holds partitions only when it can answer. Every part can be replaced by an
-argument, which is what tests do. The lines that it logs are read by ``bot/demo.py``:
+Settings come in; the worker runs until SIGTERM, SIGINT or ``stop``. A cluster on which it could
+not work is refused before the model is loaded, which takes longer; a broker that is away is
+waited for afterwards. The model is there before a worker joins its group, so that it holds
+partitions only when it can answer. Every part can be replaced by an argument, which is what
+tests do. The lines that it logs are read by ``bot/worker_process.py``:
 ``engine ready``, ``worker ready``, ``worker stopped``.
 """
 
@@ -20,6 +22,7 @@ from typing import Any, TypeVar
 
 import structlog
 
+from bot.activity import Activity, Counted, tell
 from bot.clients import cluster_id, options
 from bot.guards import require_fit
 from bot.handler import BotHandler
@@ -72,13 +75,27 @@ async def run_worker(
     status = Status(asyncio.get_running_loop(), running.state)
     pages = application(status, running.is_ready, running.metrics)
     with _signals(stopping.set), serving(settings.http, pages):
-        engine = engine or engine_of(settings.model)
         try:
-            if await _unless(stopping, _start(engine, settings)):
-                await _answer(settings, engine, stopping, running)
+            cluster = await _unless(stopping, _try_cluster(settings, attempt=1))
+            if not stopping.is_set():
+                await _with_engine(settings, engine, stopping, running, cluster)
         finally:
-            await engine.stop()
             log.info("worker stopped")
+
+
+async def _with_engine(
+    settings: Settings,
+    engine: Engine | None,
+    stopping: asyncio.Event,
+    running: "Running",
+    cluster: str | None,
+) -> None:
+    engine = engine or engine_of(settings.model)
+    try:
+        if await _unless(stopping, _start(engine, settings)):
+            await _answer(settings, engine, stopping, running, cluster)
+    finally:
+        await engine.stop()
 
 
 @dataclass
@@ -86,6 +103,7 @@ class Running:
     """What the health pages look at: nothing before the engine is up."""
 
     metrics: Metrics = field(default_factory=Metrics)
+    activity: Activity = field(default_factory=Activity)
     worker: Worker | None = None
 
     def state(self) -> WorkerState | None:
@@ -171,11 +189,14 @@ def places(capacity: Capacity) -> int:
     return capacity.slots + math.ceil(capacity.slots / 4)
 
 
-def handler_factory(setup: Setup, engine: Engine) -> Callable[[str, int], Handler]:
-    """Makes the handler of one assignment of one partition."""
+def handler_factory(
+    setup: Setup, engine: Engine, activity: Activity | None = None
+) -> Callable[[str, int], Handler]:
+    """Makes the handler of one assignment of one partition; ``activity`` counts its outcomes."""
 
     def make(topic: str, partition: int) -> Handler:
-        return BotHandler(setup, engine)
+        handler = BotHandler(setup, engine)
+        return handler if activity is None else Counted(handler, activity)
 
     return make
 
@@ -194,14 +215,19 @@ async def _start(engine: Engine, settings: Settings) -> bool:
 
 
 async def _answer(
-    settings: Settings, engine: Engine, stopping: asyncio.Event, running: Running
+    settings: Settings,
+    engine: Engine,
+    stopping: asyncio.Event,
+    running: Running,
+    cluster: str | None,
 ) -> None:
-    cluster = await _unless(stopping, _cluster(settings))
+    """``cluster`` is None where the broker was away before the model was loaded."""
+    cluster = cluster or await _unless(stopping, _cluster(settings))
     if cluster is None:
         return
     worker = Worker(
         worker_config(settings),
-        handler_factory(setup_of(settings, cluster), engine),
+        handler_factory(setup_of(settings, cluster), engine, running.activity),
         slots=lambda: places(engine.capacity()),
         recover=functools.partial(finished_on_audit, settings.kafka),
         metrics=running.metrics,
@@ -210,6 +236,7 @@ async def _answer(
     tasks = (
         asyncio.create_task(_stop_when(stopping, worker), name="stop the worker"),
         asyncio.create_task(_tell_when_ready(worker), name="tell when ready"),
+        asyncio.create_task(tell(running.activity, worker.state), name="tell what is going on"),
     )
     try:
         await worker.run()
@@ -220,18 +247,25 @@ async def _answer(
 
 
 async def _cluster(settings: Settings) -> str:
-    """The cluster's id; a broker that is away is waited for, with a line per attempt.
+    """The cluster's id; a broker that is away is waited for. Raises ``Trouble`` as below."""
+    for attempt in itertools.count(1):
+        if cluster := await _try_cluster(settings, attempt=attempt):
+            return cluster
+        await asyncio.sleep(full_jitter(attempt, 0.5, 10.0))
+    raise AssertionError("unreachable")
+
+
+async def _try_cluster(settings: Settings, *, attempt: int) -> str | None:
+    """The cluster's id; None and a line where no broker answers.
 
     Raises ``Trouble`` where a worker could not work on that cluster.
     """
-    for attempt in itertools.count(1):
-        try:
-            await require_fit(worker_config(settings), settings.kafka)
-            return await cluster_id(settings.kafka)
-        except BrokerUnreachable as error:
-            log.warning(str(error), attempt=attempt)
-        await asyncio.sleep(full_jitter(attempt, 0.5, 10.0))
-    raise AssertionError("unreachable")
+    try:
+        await require_fit(worker_config(settings), settings.kafka)
+        return await cluster_id(settings.kafka)
+    except BrokerUnreachable as error:
+        log.warning(str(error), attempt=attempt)
+        return None
 
 
 async def _stop_when(stopping: asyncio.Event, worker: Worker) -> None:
@@ -261,12 +295,24 @@ async def _unless(stopping: asyncio.Event, work: Awaitable[T]) -> T | None:
 
 @contextlib.contextmanager
 def _signals(stop: Callable[[], None]) -> Any:
-    """SIGTERM and SIGINT call ``stop`` while this lasts (in the main thread only)."""
+    """SIGTERM and SIGINT call ``stop`` while this lasts (in the main thread only). SIGINT once
+    more ends the process at once, which loses nothing: another worker goes on from the log."""
     loop = asyncio.get_running_loop()
     caught = []
+    stopping = False
+
+    def on_signal(number: int) -> None:
+        nonlocal stopping
+        if stopping and number == signal.SIGINT:
+            os._exit(128 + number)
+        if not stopping:
+            log.info("stopping, SIGINT once more stops at once")
+        stopping = True
+        stop()
+
     for number in (signal.SIGTERM, signal.SIGINT):
         with contextlib.suppress(NotImplementedError, RuntimeError, ValueError):
-            loop.add_signal_handler(number, stop)
+            loop.add_signal_handler(number, on_signal, number)
             caught.append(number)
     try:
         yield

@@ -1,8 +1,8 @@
 """How a command that keeps running is stopped: gently once, at once the second time.
 
 A coroutine comes in and runs to its end, or until SIGINT, SIGTERM or SIGHUP. The first signal
-says "stopping…" and cancels it, and "stopped" is said when it has cleaned up behind itself. The
-second one kills the processes that were started and ends this one.
+says "stopping…" and cancels it, and "stopped" is said when it has cleaned up behind itself.
+Ctrl-C after that kills the processes that were started and ends this one.
 """
 
 import asyncio
@@ -43,10 +43,11 @@ def until_stopped(main: Coroutine[Any, Any, T]) -> T:
 
 def _on_signal(number: int, caught: list[int], stop: Callable[[], object]) -> None:
     caught.append(number)
-    if len(caught) > 1:
+    if len(caught) == 1:
+        err.print("stopping… (Ctrl-C once more to stop at once)")
+        stop()
+    elif number == signal.SIGINT:  # a closed terminal sends several others, and needs no haste
         end_at_once(number)
-    err.print("stopping… (once more to stop at once)")
-    stop()
 
 
 def end_at_once(number: int) -> NoReturn:

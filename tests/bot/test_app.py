@@ -17,6 +17,7 @@ from bot.app import (
     setup_of,
     worker_config,
 )
+from bot.errors import Trouble
 from bot.logs import configure_logging
 from bot.settings import (
     BotSettings,
@@ -99,13 +100,32 @@ async def test_a_worker_waits_for_its_broker_until_it_is_stopped(
         await running
     events = [json.loads(line) for line in (said + capsys.readouterr().err).splitlines()]
     assert events[0]["event"] == "health and metrics"
-    assert [entry["event"] for entry in events][1:3] == [
-        "loading the engine",
-        "engine ready",
-    ]
+    waited = [entry for entry in events if entry["event"].startswith("No Kafka broker answers")]
+    assert len(waited) >= 1
+    loading = [e["event"] for e in events if "engine" in e["event"]]
+    assert loading == ["loading the engine", "engine ready"]
     assert events[-1]["event"] == "worker stopped"
     ours = [entry for entry in events if not entry["logger"].startswith("aiokafka")]
     assert {entry["level"] for entry in ours} == {"info", "warning"}
+
+
+async def test_a_cluster_that_is_not_fit_is_told_before_the_model_is_loaded(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    class Watched(EchoEngine):
+        started = False
+
+        async def start(self) -> None:
+            self.started = True
+
+    async def unfit(config: object, kafka: object) -> None:
+        raise Trouble("topics are missing.")
+
+    monkeypatch.setattr("bot.app.require_fit", unfit)
+    engine = Watched()
+    with pytest.raises(Trouble, match="topics are missing"):
+        await run_worker(Settings(kafka=NOBODY), engine=engine, stop=asyncio.Event())
+    assert not engine.started
 
 
 async def test_an_engine_that_cannot_start_is_told_and_stopped() -> None:
