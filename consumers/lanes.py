@@ -59,6 +59,7 @@ class _Class(Generic[K]):
 class _Queued(Generic[T]):
     item: T
     share: Share
+    flow: Hashable  # whose it is: its first flow, else its lane
     tag: float
     order: int
 
@@ -91,7 +92,7 @@ class Lanes(Generic[K, T]):
 
     @property
     def flows(self) -> int:
-        """How many different first flows wait: 1 where all is one author's."""
+        """How many different first flows (else lanes) wait: 1 where all is one author's."""
         return sum(len(group.flows) for group in self._classes.values())
 
     @property
@@ -117,7 +118,8 @@ class Lanes(Generic[K, T]):
     def put(self, lane: K, item: T, share: Share = NO_SHARE) -> bool:
         """Append an item to its lane; True where it waits for a slot only."""
         group = self._class(lane)
-        queued = _Queued(item, share, self._tag(group, share), next(self._orders))
+        flow = share.flows[0][0] if share.flows else lane
+        queued = _Queued(item, share, flow, self._tag(group, share), next(self._orders))
         queue = self._queues.get(lane)
         if queue is None:
             queue = self._queues[lane] = deque()
@@ -207,8 +209,6 @@ class Lanes(Generic[K, T]):
 
     def _count(self, group: _Class[K], queued: _Queued[T], by: int) -> None:
         self._waiting += by
-        if queued.share.flows:
-            name = queued.share.flows[0][0]
-            group.flows[name] += by
-            if not group.flows[name]:
-                del group.flows[name]
+        group.flows[queued.flow] += by
+        if not group.flows[queued.flow]:
+            del group.flows[queued.flow]

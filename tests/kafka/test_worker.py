@@ -17,6 +17,7 @@ from aiokafka import AIOKafkaProducer
 from consumers.batches import RawBatch
 from consumers.errors import PartitionsDiffer, TopicMissing
 from consumers.handler import GiveUp, Job
+from consumers.worker import Worker
 from schemas.record import Output, Record
 from tests.kafka import toy
 from tests.kafka.toy import PARTITIONS, ToyHandler, ToyTopics, toy_config
@@ -317,3 +318,40 @@ async def test_an_offset_beyond_the_log_is_said_and_nothing_is_read(
     async with toy.working(toy_config(bootstrap, topics), handler):
         await wait_until(lambda: len(handler.handled) == 2)
     assert handler.handled == [(0, 1), (0, 2)]
+
+
+async def test_whoever_does_the_work_sets_the_pace(bootstrap: str, topics: ToyTopics) -> None:
+    """No slot: nothing is read. Two slots: two at a time, and little waits in memory."""
+    slots = 0
+    handler = ToyHandler(topics.out, topics.audit, latency_s=0.01)
+    most = waiting = 0
+
+    class Counting(ToyHandler):
+        async def handle(self, job: Job, *, attempt: int) -> Sequence[Output]:
+            nonlocal most, waiting
+            most = max(most, worker.state().in_flight)
+            waiting = max(waiting, worker.state().waiting_slot)
+            return await handler.handle(job, attempt=attempt)
+
+    await toy.produce(bootstrap, topics.source, records(200, keys=200))
+    config = toy_config(bootstrap, topics)
+    worker = Worker(config, lambda topic, partition: Counting("", ""), slots=lambda: slots)
+    task = asyncio.create_task(worker.run())
+    async with toy.reading(bootstrap, topics.out) as out:
+        await wait_until(lambda: len(worker.open_partitions) == PARTITIONS)
+        await out.more(timeout_ms=500)
+        assert handler.handled == []
+        assert worker.state().waiting_slot == 0
+        slots = 2
+        await out.until(100)
+        slots = 0
+        await wait_until(lambda: worker.state().in_flight == 0)
+        done = len(handler.handled)
+        await out.more(timeout_ms=500)
+        assert len(handler.handled) == done
+        slots = 2
+        await out.until(200)
+    worker.stop()
+    await task
+    assert most == 2
+    assert waiting <= 2 * config.waiting_per_slot
