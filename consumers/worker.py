@@ -129,6 +129,7 @@ class Worker(ConsumerRebalanceListener):  # type: ignore[misc]  # aiokafka has n
         while not self._stopping.is_set():
             self._turned_at = time.monotonic()
             self._slots.expire()
+            self._slots.dispatch()  # there may be more slots than before
             self._rejoin(consumer)
             asked = self._with_room(consumer)
             room = self._room()
