@@ -191,7 +191,7 @@ class Worker(ConsumerRebalanceListener):  # type: ignore[misc]  # aiokafka has n
         if not found:
             with contextlib.suppress(BatchTooLarge):  # the next turn tells whose it is
                 batches = await consumer.getmany(*order, timeout_ms=POLL_TIMEOUT_MS, max_records=1)
-                self._take_in(batches, asked)
+                self._take_in(consumer, batches, asked)
 
     async def _ask(
         self,
@@ -206,23 +206,28 @@ class Worker(ConsumerRebalanceListener):  # type: ignore[misc]  # aiokafka has n
         try:
             batches = await consumer.getmany(source, timeout_ms=0, max_records=room)
         except BatchTooLarge as error:
+            if self._partitions.get(source) is not partition:
+                self._read_again(consumer, source)
+                return True
             # The records before that batch went down with it: ask again, one by one.
             consumer.seek(source, partition.end)
             if room == 1:
                 partition.block(error)
             partition.cautious = True
             return True
-        return self._take_in(batches, asked)
+        return self._take_in(consumer, batches, asked)
 
     def _take_in(
         self,
+        consumer: AIOKafkaConsumer,
         batches: dict[TopicPartition, list[ConsumerRecord]],
         asked: dict[TopicPartition, AssignedPartition],
     ) -> bool:
         for source, messages in batches.items():
             partition = asked[source]
             if self._partitions.get(source) is not partition:
-                continue  # reassigned while we waited: these belong to the earlier assignment
+                self._read_again(consumer, source)
+                continue
             for message in messages:
                 if message.offset < partition.end:
                     partition.moved_back(message.offset)
@@ -230,6 +235,15 @@ class Worker(ConsumerRebalanceListener):  # type: ignore[misc]  # aiokafka has n
                 if partition.take(message.offset, message.timestamp):
                     self._enqueue(partition, to_record(message))
         return any(batches.values())
+
+    def _read_again(self, consumer: AIOKafkaConsumer, source: TopicPartition) -> None:
+        """Reassigned while we waited, and nobody can tell whether what came was fetched before
+        or after the new assignment's seek. Dropped without a seek, it would never come again:
+        ``getmany`` waits for a rebalance to end, so it may well return the first records of
+        the new one."""
+        partition = self._partitions.get(source)
+        if partition is not None and partition.is_open and source in consumer.assignment():
+            consumer.seek(source, partition.end)
 
     def _enqueue(self, partition: AssignedPartition, record: Record) -> None:
         self.metrics.records.add(record.topic)

@@ -1,0 +1,118 @@
+"""The reading side of the worker against a consumer that is in the middle of a rebalance."""
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any, cast
+
+import pytest
+from aiokafka import TopicPartition
+
+from consumers.batches import BatchTooLarge
+from consumers.config import WorkerConfig
+from consumers.partition import AssignedPartition
+from consumers.worker import Worker
+
+SOURCE, OTHER = TopicPartition("in", 0), TopicPartition("in", 1)
+CONFIG = WorkerConfig(bootstrap_servers="none:1", group_id="g", topics=("in",))
+
+
+@dataclass
+class Message:
+    offset: int
+    timestamp: int = 0
+
+
+@dataclass
+class Assignment:
+    """One assignment of a partition, as far as the reading side looks at it."""
+
+    end: int
+    is_open: bool = True
+    cautious: bool = False
+    taken: list[int] = field(default_factory=list)
+
+    def take(self, offset: int, timestamp_ms: int) -> bool:
+        self.taken.append(offset)
+        return False  # taken before: nothing to handle
+
+
+@dataclass
+class Rebalancing:
+    """A consumer whose ``getmany`` returns when the group has settled anew."""
+
+    found: Callable[[], dict[TopicPartition, list[Message]]]
+    assigned: set[TopicPartition] = field(default_factory=lambda: {SOURCE, OTHER})
+    sought: list[tuple[TopicPartition, int]] = field(default_factory=list)
+
+    async def getmany(self, *sources: TopicPartition, **_: Any) -> Any:
+        return self.found()
+
+    def assignment(self) -> set[TopicPartition]:
+        return self.assigned
+
+    def seek(self, source: TopicPartition, offset: int) -> None:
+        self.sought.append((source, offset))
+
+
+def reading(worker: Worker, **now: Assignment | None) -> dict[TopicPartition, list[Message]]:
+    """The group settles: SOURCE is assigned anew while ``getmany`` waits."""
+    after = now["after"]
+    partitions = cast("dict[TopicPartition, Any]", worker._partitions)
+    partitions.pop(SOURCE)
+    if after is not None:
+        partitions[SOURCE] = after
+    return {SOURCE: [Message(49)], OTHER: [Message(7)]}
+
+
+def worker_with(before: Assignment, other: Assignment) -> Worker:
+    worker = Worker(CONFIG, lambda topic, partition: cast("Any", None))
+    worker._partitions.update(cast("Any", {SOURCE: before, OTHER: other}))
+    return worker
+
+
+async def ask(worker: Worker, consumer: Rebalancing) -> None:
+    asked = cast("dict[TopicPartition, AssignedPartition]", dict(worker._partitions))
+    await worker._ask(cast("Any", consumer), SOURCE, asked, 10)
+
+
+async def test_records_that_come_in_the_middle_of_a_rebalance_are_read_again() -> None:
+    """``getmany`` waits for the group to settle and may then return what the new assignment
+    has sought: it must not be dropped, or it is passed over for ever."""
+    before, other, after = Assignment(end=48), Assignment(end=7), Assignment(end=49)
+    worker = worker_with(before, other)
+    consumer = Rebalancing(lambda: reading(worker, after=after))
+    await ask(worker, consumer)
+    assert consumer.sought == [(SOURCE, 49)]
+    assert (before.taken, after.taken, other.taken) == ([], [], [7])
+
+
+@pytest.mark.parametrize("after", [None, Assignment(end=0, is_open=False)])
+async def test_what_is_not_open_is_left_to_its_own_seek(after: Assignment | None) -> None:
+    worker = worker_with(Assignment(end=48), other := Assignment(end=7))
+    consumer = Rebalancing(lambda: reading(worker, after=after))
+    await ask(worker, consumer)
+    assert consumer.sought == []
+    assert other.taken == [7]
+
+
+async def test_a_partition_lost_meanwhile_costs_the_others_nothing() -> None:
+    """A seek in it would raise, and what else was read would be lost."""
+    worker = worker_with(Assignment(end=48), other := Assignment(end=7))
+    consumer = Rebalancing(lambda: reading(worker, after=Assignment(end=49)), assigned={OTHER})
+    await ask(worker, consumer)
+    assert consumer.sought == []
+    assert other.taken == [7]
+
+
+async def test_a_batch_too_large_of_an_earlier_assignment_is_read_again_by_the_new_one() -> None:
+    before, after = Assignment(end=40), Assignment(end=49)
+    worker = worker_with(before, Assignment(end=7))
+
+    def fail() -> dict[TopicPartition, list[Message]]:
+        reading(worker, after=after)
+        raise BatchTooLarge(49, 60, 1)
+
+    consumer = Rebalancing(fail)
+    await ask(worker, consumer)
+    assert consumer.sought == [(SOURCE, 49)]
+    assert not before.cautious
