@@ -4,7 +4,11 @@ In: the model's text, the asking post, the included context. Out: the text as it
 with the verdict of every check, and ``ReplyCreated``. Guaranteed: no control characters; no
 ``@handle``, URL or bare domain outside the allow-set, since platforms make links of plain
 text; within the platform's length in graphemes and bytes; visibility never wider than the
-narrowest post it is built on. Next: ``bot/audit.py`` and the topics.
+narrowest post it is built on; work in proportion to that length, whatever an asker faceted
+and the model wrote. Next: ``bot/audit.py`` and the topics.
+
+A link becomes ``[link]``, a handle its bare name. A bare domain gets a space behind its dots,
+``evil. com``: no platform sees a link there, and prose such as "end.Next" is only tidied.
 
 The allow-set: the asker, and the accounts and URLs faceted in what the asker wrote. A reply in
 several parts comes in here later: ``make`` then gives more than one.
@@ -14,22 +18,23 @@ import uuid
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
+from itertools import islice
 
 import regex
 
 from bot.context import ContextPost
-from bot.text import (
+from bot.links import (
     Span,
-    clean,
-    cut,
-    finish,
+    covered_by,
+    dots,
     handle_name,
     handles,
-    linkified,
+    hard_links,
     links,
     merged,
     plain_handle,
 )
+from bot.text import beginning, clean, cut, finish
 from bot.values import BotIdentity, Limits, is_open, narrowest
 from model.engine import Generation
 from schemas.audit import RuleVerdict
@@ -42,16 +47,29 @@ CHANGED = "changed"
 PASS = "pass"  # noqa: S105 - a verdict
 SKIP = "skip"
 MAX_ROUNDS = 10  # of neutralising and cutting, until nothing changes any more
-MAX_URL = 2048  # longest URL, and longest handle, that is looked at
-MAX_FACETS = 100  # of an asker that are looked at
+MAX_LINKS = 20  # link facets of an asker that are looked at
+MAX_URL = 512  # characters of the longest URL that is ever allowed
+MAX_FACETS = 100  # mention facets of an asker that are looked at
+MAX_HANDLE = 320  # characters of the longest handle that is ever allowed
 MAX_LANGS = 3
+# Of a generation, as multiples of what a reply may hold: room for what the checks take out.
+SPARE_GRAPHEMES = 4
+SPARE_BYTES = 2
 
 _AT = regex.compile(r"^[@＠﹫]")
-_WEB = regex.compile(r"https?://[^\s<>\"'\p{Cc}\p{Cf}]+", regex.I)
+_LABEL = r"[\p{L}\p{N}](?:[\p{L}\p{N}\p{M}\-]{0,61}[\p{L}\p{N}\p{M}])?"
+_PORT = r"(?::(?:[1-9]\d{0,3}|[1-5]\d{4}|6[0-4]\d{3}))?"
+_SAFE = r"[\p{L}\p{N}\p{M}_~%&=+:@/#*$\-]"
+# URLs that every platform takes as a whole: a full domain, no user, in the path no brackets
+# or quotes, and no punctuation that may end a sentence but right before other characters.
+_WEB = regex.compile(
+    rf"https?://(?:{_LABEL}\.)+\p{{L}}{_LABEL}{_PORT}(?:/|[/?#](?:{_SAFE}|[.,;!?](?={_SAFE}))+)?",
+    regex.I,
+)
 _SCHEME_AND_HOST = regex.compile(r"^(?:https?://)?[^/?#]*", regex.I)
 _LANG = regex.compile(r"[A-Za-z0-9-]{1,35}")
 _SAYS_SOMETHING = regex.compile(r"[\p{L}\p{N}\p{S}]")
-_INSIDE = regex.compile(r"[\p{L}\p{N}\p{M}\p{Cf}_.\-@＠﹫/]$")
+_INSIDE = regex.compile(r"[\p{L}\p{N}\p{M}\p{Cf}_.\-@＠﹫/]")
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,15 +95,14 @@ class Checked:
 def allow_set(post: Post | Message, bot_id: str) -> Allowed:
     """The allow-set of a reply to ``post``. The bot itself is not in it: it calls nobody there.
 
-    A handle that two accounts claim is out, unless the asker is one of them. Of more than
-    ``MAX_FACETS`` facets only the first count.
+    A handle that two accounts claim is out, unless the asker is one of them. Only the first
+    ``MAX_FACETS`` mentions and the first ``MAX_LINKS`` links count.
     """
-    facets = post.facets[:MAX_FACETS]
-    accounts = _claimed(post.text.encode(), facets)
+    accounts = _claimed(post.text.encode(), _first(post, FacetType.MENTION, MAX_FACETS))
     asker = handle_name(post.author.handle)
     if _is_handle(f"@{asker}"):
         accounts[asker] = post.author.id
-    urls = (f.url for f in facets if f.type == FacetType.LINK and f.url is not None)
+    urls = [f.url for f in _first(post, FacetType.LINK, MAX_LINKS) if f.url is not None]
     return Allowed(
         {name: owner for name, owner in accounts.items() if owner != bot_id},
         {form: url for url in urls for form in _forms(url)},
@@ -94,7 +111,7 @@ def allow_set(post: Post | Message, bot_id: str) -> Allowed:
 
 def check(generation: Generation, allowed: Allowed, limits: Limits, lang: str | None) -> Checked:
     """The checks in their order, each with its verdict; the last one finds nothing to change."""
-    text = generation.text[: 8 * limits.max_bytes]
+    text = generation.text[: 2 * SPARE_BYTES * limits.max_bytes]
     verdicts = []
     for name, step in _steps(generation, allowed, limits, lang):
         after = step(text)
@@ -112,13 +129,17 @@ def neutralise(text: str, allowed: Allowed) -> str:
     What is put in their place may touch what stands around it: ``check`` repeats this.
     """
     calls, urls = _good(text, allowed)
-    bad_links = [s for s in links(text) if s not in urls and not _within(s, calls)]
-    bad_calls = [s for s in handles(text) if s not in calls and not _within(s, urls)]
-    pieces, last = [], 0
-    for span in merged([*bad_links, *bad_calls], text):
-        pieces += [text[last : span.start], plain_handle(span.text) if span in bad_calls else LINK]
-        last = span.end
-    return "".join([*pieces, text[last:]])
+    in_calls, in_urls = covered_by(calls), covered_by(urls)
+    bad_links = [s for s in hard_links(text) if not (in_calls(*_ends(s)) or in_urls(*_ends(s)))]
+    good = set(calls)
+    bad_calls = {s for s in handles(text) if s not in good and not in_urls(*_ends(s))}
+    bad = merged([*bad_links, *bad_calls], text)
+    edits = {_ends(s): plain_handle(s.text) if s in bad_calls else LINK for s in bad}
+    gone = covered_by(bad)
+    for place in dots(text):
+        if not any(holds(place - 1, place + 1) for holds in (in_calls, in_urls, gone)):
+            edits[place, place] = " "
+    return _edited(text, edits)
 
 
 def first_reply_id(post: Post | Message, bot: BotIdentity) -> str:
@@ -175,12 +196,17 @@ def make(
     return (reply,)
 
 
+def _first(post: Post | Message, kind: FacetType, count: int) -> Iterator[Facet]:
+    """The first ``count`` facets of a kind."""
+    return islice((facet for facet in post.facets if facet.type == kind), count)
+
+
 def _claimed(text: bytes, facets: Iterable[Facet]) -> dict[str, str]:
     """Handle to account id, as mention facets over ``text`` have it; only where they agree."""
     claims: dict[str, set[str]] = {}
     for facet in facets:
         length = facet.byte_end - facet.byte_start
-        if facet.type != FacetType.MENTION or facet.account_id is None or length > MAX_URL:
+        if facet.account_id is None or length > 4 * MAX_HANDLE:
             continue
         shown = text[facet.byte_start : facet.byte_end].decode()
         if _is_handle(shown):
@@ -192,7 +218,11 @@ def _steps(
     generation: Generation, allowed: Allowed, limits: Limits, lang: str | None
 ) -> tuple[tuple[str, Callable[[str], str]], ...]:
     def unfinished(text: str) -> str:
-        return finish(text, lang) if generation.finish_reason == "length" else text
+        kept = beginning(
+            text, SPARE_GRAPHEMES * limits.max_graphemes, SPARE_BYTES * limits.max_bytes
+        )
+        broken = generation.finish_reason == "length" or kept != text
+        return finish(kept, lang) if broken else text
 
     def plain(text: str) -> str:
         return neutralise(text, allowed)
@@ -221,7 +251,8 @@ def _good(text: str, allowed: Allowed) -> tuple[list[Span], list[Span]]:
     calls = [
         span
         for span in handles(text)
-        if handle_name(span.text) in allowed.accounts and not _INSIDE.search(text[: span.start])
+        if handle_name(span.text) in allowed.accounts
+        and not _INSIDE.match(text[max(span.start - 1, 0) : span.start])
     ]
     urls = [span for span in links(text) if _form(span.text) in allowed.urls]
     return calls, urls
@@ -229,39 +260,46 @@ def _good(text: str, allowed: Allowed) -> tuple[list[Span], list[Span]]:
 
 def _facets(text: str, allowed: Allowed) -> Iterator[Facet]:
     calls, urls = _good(text, allowed)
+    links_here, within = set(urls), covered_by(urls)
     for span in sorted([*calls, *urls], key=lambda s: s.start):
         start = len(text[: span.start].encode())
         end = start + len(span.text.encode())
-        if span in urls:
+        if span in links_here:
             url = allowed.urls[_form(span.text)]
             yield Facet(type=FacetType.LINK, byte_start=start, byte_end=end, url=url)
-        elif not _within(span, urls):
+        elif not within(*_ends(span)):
             owner = allowed.accounts[handle_name(span.text)]
             yield Facet(type=FacetType.MENTION, byte_start=start, byte_end=end, account_id=owner)
 
 
-def _within(span: Span, others: Iterable[Span]) -> bool:
-    return any(other.start <= span.start and span.end <= other.end for other in others)
+def _ends(span: Span) -> tuple[int, int]:
+    return span.start, span.end
+
+
+def _edited(text: str, edits: Mapping[tuple[int, int], str]) -> str:
+    """``text`` with what stands at each place, start and end, replaced."""
+    pieces, last = [], 0
+    for (start, end), words in sorted(edits.items()):
+        pieces += [text[last:start], words]
+        last = end
+    return "".join([*pieces, text[last:]])
 
 
 def _is_handle(text: str) -> bool:
     """Whether the whole of ``text`` is one handle with its at sign."""
     whole = Span(0, len(text), text)
-    return bool(_AT.match(text)) and len(text) <= MAX_URL and handles(text) == [whole]
+    return bool(_AT.match(text)) and len(text) <= MAX_HANDLE and handles(text) == [whole]
 
 
 def _forms(url: str) -> Iterator[str]:
     """How a faceted URL may be written: as it is, and without its scheme.
 
-    Only where every finder takes the whole of it for one link, as a platform would.
+    None where platforms may take another part of it for a link, by its form alone: no finder
+    looks at what an asker faceted, only at replies.
     """
-    if len(url) > MAX_URL or not _WEB.fullmatch(url):
-        return
-    short = _form(url)
-    for form in (url, short, short.partition("://")[2]):
-        whole = [Span(0, len(form), form)]
-        if links(form) == whole and linkified(form) == whole:
-            yield _form(form)
+    if len(url) <= MAX_URL and _WEB.fullmatch(url):
+        short = _form(url)
+        yield from (short, short.partition("://")[2])
 
 
 def _form(written: str) -> str:

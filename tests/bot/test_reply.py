@@ -5,6 +5,7 @@ and Twitter publish for their own), not those of the project.
 """
 
 import re
+from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
 
@@ -14,10 +15,14 @@ from hypothesis import strategies as st
 from linkify_it import LinkifyIt
 from linkify_it.tlds import TLDS
 
+import bot.reply
 from bot.context import ContextPost, gather, spend
 from bot.reply import (
-    LINK,
     MAX_FACETS,
+    MAX_HANDLE,
+    MAX_LINKS,
+    SPARE_BYTES,
+    SPARE_GRAPHEMES,
     Allowed,
     Checked,
     allow_set,
@@ -71,13 +76,14 @@ def platform_links(text: str) -> list[str]:
         ("Ask @a@b.example!", "Ask a!"),
         ("Ask @name.bsky.social, ok?", "Ask name, ok?"),
         ("See https://evil.example/x?y.", "See [link]."),
-        ("See evil.com.", "See [link]."),
+        ("See evil.com.", "See evil. com."),
+        ("The end.Next one is at evil.com/x.", "The end. Next one is at evil. com/x."),
         ("Write to joe@evil.com", "Write to [link]"),
         ("Fake: www.@evil.com", "Fake: [link]"),
-        ("1.2.3.4 and example。com", "[link] and [link]"),
+        ("1.2.3.4 and example。com", "1.2.3. 4 and example。 com"),
         ("@@@bob", "bob"),
-        ("これはexample.comです", "これは[link]です"),
-        ("ok\u202e moc.enog", "ok moc.enog"),
+        ("これはexample.comです", "これはexample. comです"),
+        ("ok\u202e moc.enog", "ok moc. enog"),
     ],
 )
 def test_links_and_handles_outside_the_allow_set_become_plain_words(text: str, plain: str) -> None:
@@ -137,7 +143,7 @@ def test_allowed_handles_and_urls_stay_and_get_facets() -> None:
     text = f"é @Alice, ask @bob: {URL} or news.example.org/a?b=1 not @carol @twite evil.com"
     checked = said(text, allowed=allowed)
     assert checked.text == (
-        f"é @Alice, ask @bob: {URL} or news.example.org/a?b=1 not carol twite [link]"
+        f"é @Alice, ask @bob: {URL} or news.example.org/a?b=1 not carol twite evil. com"
     )
     raw = checked.text.encode()
     shown = [(raw[f.byte_start : f.byte_end].decode(), f) for f in checked.facets]
@@ -197,7 +203,14 @@ def test_a_handle_claimed_by_two_accounts_is_nobodys() -> None:
         "https://exa mple.org/",
         "ftp://example.org/",
         "https://example.org/a)",
-        "https://x/" + "y" * 3000,
+        "https://x.org/" + "y" * 500,
+        "http://x/" + "a.com/" * 340,
+        "https://good.com@evil.com/",
+        "https://localhost/",
+        "https://1.2.3.4/",
+        "https://a-.org/",
+        "https://a.org:99999/",
+        "https://a.org/a..b",
         "https://example.org/\u202e",
         "@bob",
     ],
@@ -206,6 +219,59 @@ def test_an_odd_url_is_never_allowed(url: str) -> None:
     text = "@twite look here"
     allowed = allow_set(mention(text, facets=[link_facet(text, "here", url)]).post, BOT.id)
     assert allowed.urls == {}
+
+
+PARTS = [
+    "a",
+    "Z",
+    "é",
+    "мир",
+    "0",
+    "-",
+    "_",
+    ".",
+    ",",
+    "!",
+    "?",
+    "/",
+    "#",
+    "=",
+    "&",
+    "%20",
+    "@b",
+    "*",
+    "~",
+    ":",
+    "+",
+]
+
+
+@settings(max_examples=300)
+@given(
+    st.sampled_from(
+        ["example.org", "a-b.мир.рф", "xn--e1afmkfd.com:8080", "a.b.example.com:65535"]
+    ),
+    st.lists(st.sampled_from(PARTS), max_size=12).map("".join),
+)
+def test_a_platform_takes_every_allowed_url_as_a_whole_or_not_at_all(host: str, path: str) -> None:
+    text = "@twite look here"
+    asked = mention(text, facets=[link_facet(text, "here", f"https://{host}/{path}")]).post
+    for form in allow_set(asked, BOT.id).urls:
+        found = [match.raw for match in LINKIFY.match(form) or []]
+        assert found == [form] or (found == [] and "://" not in form)
+
+
+def test_ordinary_urls_are_allowed() -> None:
+    text = "@twite look here"
+    for url in (
+        "https://example.org", "HTTP://Example.org/", "https://mastodon.example/@bob/12",
+        "https://a.example/wiki/Fußball?x=1&y=%20#a,b", "https://xn--e1afmkfd.xn--p1ai/",
+        "https://мир.рф:8080/x.html",
+    ):  # fmt: skip
+        allowed = allow_set(mention(text, facets=[link_facet(text, "here", url)]).post, BOT.id)
+        checked = said(f"See ({url}), ok?", allowed=allowed)
+        assert checked.text == f"See ({url}), ok?"
+        assert [facet.url for facet in checked.facets] == [url]
 
 
 def test_a_facet_over_other_words_allows_no_handle() -> None:
@@ -222,6 +288,67 @@ def test_only_mention_facets_name_accounts_and_only_so_many() -> None:
     assert len(accounts) == MAX_FACETS + 1
     odd = Facet(type="link", byte_start=7, byte_end=10, account_id="acc-0", url="https://a.org")
     assert allow_set(post(text=text, facets=(odd,)), BOT.id).accounts == {"alice": ALICE.id}
+
+
+def test_only_so_many_links_count() -> None:
+    text = "@twite look here"
+    facets = [link_facet(text, "here", f"https://a{i}.example/") for i in range(100)]
+    urls = allow_set(mention(text, facets=facets).post, BOT.id).urls
+    assert set(urls.values()) == {f"https://a{i}.example/" for i in range(MAX_LINKS)}
+
+
+FINDERS = ("links", "hard_links", "dots", "handles")
+
+
+@pytest.fixture
+def looked_at(monkeypatch: pytest.MonkeyPatch) -> list[int]:
+    """The length of every text that a finder is given."""
+    lengths: list[int] = []
+
+    def counted(finder: Callable[[str], Any]) -> Callable[[str], Any]:
+        def find(text: str) -> Any:
+            lengths.append(len(text))
+            return finder(text)
+
+        return find
+
+    for name in FINDERS:
+        monkeypatch.setattr(bot.reply, name, counted(getattr(bot.reply, name)))
+    return lengths
+
+
+def test_what_an_asker_faceted_is_hardly_looked_at(looked_at: list[int]) -> None:
+    text = "@twite " + "@" + "x" * 5000 + " look here"
+    facets = [link_facet(text, "here", f"http://x/{i}." + "a.com/" * 340) for i in range(100)]
+    facets += [mention_facet(text, "@" + "x" * 5000, f"acc-{i}") for i in range(100)]
+    assert allow_set(mention(text, facets=facets).post, BOT.id).urls == {}
+    assert sum(looked_at) <= MAX_HANDLE  # the asker's own handle
+
+
+WORST = [
+    "a.", "@alice ", "@", "a@", "一a.a.", "1.1.1.1:", "http://", "a.com/", "x.org/a ", "(", "« ",
+    "👨‍👩‍👧", "a\u0301", "www.", "\n x", "aa.", "@a@", "。com", "\x00",
+]  # fmt: skip
+
+
+@pytest.mark.timeout(60)
+@pytest.mark.parametrize("unit", WORST)
+@pytest.mark.parametrize("finish", ["stop", "length"])
+def test_the_work_does_not_grow_with_the_generation(
+    unit: str, finish: FinishReason, looked_at: list[int]
+) -> None:
+    allowed = Allowed({"alice": "acc-alice"}, {"x.org/a": "https://x.org/a"})
+    checked = said("一" + unit * (1_000_000 // len(unit)) + "é.com", finish, allowed)
+    assert max(looked_at) <= SPARE_BYTES * LIMITS.max_bytes
+    assert len(looked_at) <= 5 * len(FINDERS)  # few rounds, then nothing changes any more
+    got = size(checked.text)
+    assert got[0] <= LIMITS.max_graphemes
+    assert got[1] <= LIMITS.max_bytes
+
+
+def test_what_is_left_out_of_a_long_generation_ends_at_a_sentence() -> None:
+    link = "https://evil.example/" + "x" * (SPARE_GRAPHEMES * LIMITS.max_graphemes - 100)
+    assert said(f"One. Two {link} three. Four and " + "five" * 100).text == "One. Two [link] three."
 
 
 def replace_end(facet: Facet) -> Facet:
@@ -272,7 +399,7 @@ def test_every_check_has_its_verdict() -> None:
         ("settled", "pass"),
         ("empty", "pass"),
     ]
-    assert said("See evil.com\x00 now. And th", finish="length").text == f"See {LINK} now."
+    assert said("See evil.com\x00 now. And th", finish="length").text == "See evil. com now."
 
 
 def test_neutralise_is_a_plain_function() -> None:
