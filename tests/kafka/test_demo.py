@@ -175,9 +175,10 @@ async def test_records_that_no_worker_answers_are_played_too(kafka: Kafka, tmp_p
         "data": {"account_id": "acct-1"},
     }
     feed.write_text(json.dumps(account) + "\n")
-    demo, _ = demo_on(echo_settings(kafka), tmp_path, feed=feed)
+    demo, shown = demo_on(echo_settings(kafka), tmp_path, feed=feed)
     assert await demo.run() == 0
-    assert demo.report.inputs == 0
+    assert (demo.report.played, demo.report.inputs) == (1, 0)
+    assert "1 record played, none of which the bot answers" in shown.getvalue()
 
 
 def children_of(pid: int) -> list[psutil.Process]:
@@ -206,6 +207,9 @@ def test_nothing_is_left_behind(kafka: Kafka, tmp_path: Path, how: signal.Signal
         assert any("worker" in process.cmdline() for process in family)
         demo.send_signal(how)
         demo.wait(60)
+        if how is not signal.SIGKILL:
+            assert not [process for process in family if alive(process)]
+            assert log.read_bytes().endswith(b"stopped\n")
     wait_for(lambda: not [process for process in family if alive(process)], log)
     assert demo.returncode not in (0, None)
     assert b"Traceback" not in log.read_bytes()
@@ -233,8 +237,8 @@ async def test_the_built_in_feed_with_the_real_model(kafka: Kafka, tmp_path: Pat
 
 
 def test_a_talk_goes_on_after_the_feed(kafka: Kafka, tmp_path: Path) -> None:
-    feed = tmp_path / "empty.jsonl"
-    feed.touch()
+    feed = tmp_path / "feed.jsonl"
+    write_feed(feed, mentions=1, messages=0)
     command = [sys.executable, "-m", "bot.cli", "demo", "--talk", "--feed", str(feed)]
     clean = {k: v for k, v in os.environ.items() if not k.startswith("TWITE_KAFKA")}
     ended = subprocess.run(
@@ -248,6 +252,9 @@ def test_a_talk_goes_on_after_the_feed(kafka: Kafka, tmp_path: Path) -> None:
         env=clean | as_environment(echo_settings(kafka)),
     )
     assert ended.returncode == 0, ended.stderr
+    assert f"publish a feed onto the topics of the Kafka at {kafka.bootstrap_servers}" in (
+        " ".join(ended.stderr.split())
+    )
     assert "How are you?" in ended.stdout
     assert "bot.replies/" in ended.stdout
     assert "bot.direct-replies/" in ended.stdout
