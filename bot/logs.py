@@ -1,15 +1,23 @@
 """Logging of a worker: structlog to standard error, as JSON lines or pretty at a terminal.
 
 The logs of libraries go the same way. What people wrote is in no log line: ours carry places
-and digests only, and of libraries only warnings are kept.
+and digests only, of libraries only warnings are kept, and exceptions are told without what
+they were raised about: a traceback has no local variables, and a ``UnicodeError`` or a
+``ValidationError``, whose text or ``repr`` holds its input, gives its kind and place only.
 """
 
 import logging
 import sys
+import traceback
+from collections.abc import Iterator
 
+import regex
 import structlog
+from pydantic import ValidationError
 
 from bot.settings import LoggingSettings
+
+_REPR = regex.compile(r"\b(Unicode(?:De|En|Translate)\w*Error)\(.*", regex.DOTALL)
 
 
 def configure_logging(settings: LoggingSettings) -> None:
@@ -36,13 +44,68 @@ def configure_logging(settings: LoggingSettings) -> None:
     _route(_renderers(pretty), shared, level)
 
 
+def told(error: BaseException) -> str:
+    """An exception in a line, without the text that it was raised about."""
+    name = type(error).__name__
+    if isinstance(error, UnicodeEncodeError | UnicodeDecodeError | UnicodeTranslateError):
+        return f"{name}: {error.reason}, position {error.start} to {error.end}"
+    if isinstance(error, ValidationError):
+        kinds = ", ".join(sorted({str(item["type"]) for item in error.errors()}))
+        return f"{name}: {error.error_count()} errors in {error.title} ({kinds})"
+    words = _without_input(str(error))
+    return f"{name}: {words}" if words else name
+
+
+def without_input(
+    logger: object, method: str, line: structlog.typing.EventDict
+) -> structlog.typing.EventDict:
+    """A structlog processor: exceptions as ``told``, in values and as a traceback."""
+    error = _raised(line.pop("exc_info", None))
+    if error is not None:
+        line["exception"] = "\n".join(_traceback(error, set()))
+    for name, value in line.items():
+        if isinstance(value, BaseException):
+            line[name] = told(value)
+        elif isinstance(value, str):
+            line[name] = _without_input(value)
+    return line
+
+
+def _without_input(text: str) -> str:
+    """``text`` without what the ``repr`` of a ``UnicodeError`` says of its input."""
+    return _REPR.sub(r"\1(…)", text) if "Unicode" in text else text
+
+
+def _raised(exc_info: object) -> BaseException | None:
+    if isinstance(exc_info, tuple):
+        exc_info = exc_info[1]
+    elif exc_info and not isinstance(exc_info, BaseException):
+        exc_info = sys.exc_info()[1]
+    return exc_info if isinstance(exc_info, BaseException) else None
+
+
+def _traceback(error: BaseException, seen: set[int]) -> Iterator[str]:
+    """Places in the code and ``told``, first what led to the exception."""
+    seen.add(id(error))
+    hidden = None if error.__suppress_context__ else error.__context__
+    before = error.__cause__ or hidden
+    if before is not None and id(before) not in seen:
+        yield from _traceback(before, seen)
+        yield "which led to:"
+    yield "Traceback (most recent call last):"
+    yield "".join(traceback.format_tb(error.__traceback__)).rstrip()
+    yield told(error)
+    for inner in error.exceptions if isinstance(error, BaseExceptionGroup) else ():
+        if id(inner) not in seen:
+            yield "which holds:"
+            yield from _traceback(inner, seen)
+
+
 def _renderers(pretty: bool) -> list[structlog.typing.Processor]:
     if pretty:
-        return [structlog.dev.ConsoleRenderer()]
-    return [
-        structlog.processors.format_exc_info,
-        structlog.processors.JSONRenderer(ensure_ascii=False),
-    ]
+        plain = structlog.dev.plain_traceback  # the other one shows local variables
+        return [without_input, structlog.dev.ConsoleRenderer(exception_formatter=plain)]
+    return [without_input, structlog.processors.JSONRenderer(ensure_ascii=False)]
 
 
 def _route(
