@@ -11,11 +11,13 @@ from dataclasses import dataclass
 from typing import Any
 
 from aiokafka import AIOKafkaProducer
+from aiokafka.partitioner import DefaultPartitioner
 
 from bot.clients import producer, require_topics
 from bot.events import topic_and_key
 from bot.observe import Outcome, OutcomeReader, Outcomes, Position, open_reader, wait_for
 from bot.settings import KafkaSettings
+from consumers.batches import RawBatch
 from schemas.codec import encode
 from schemas.envelope import Event
 from schemas.names import FEED_DIRECT_MESSAGES, FEED_MENTIONS
@@ -58,7 +60,21 @@ def to_output(event: Event[Any]) -> Output:
 
 async def publish(writer: AIOKafkaProducer, record: Output) -> Position:
     """Produce one record and wait until the broker has it; where it stands."""
-    sent = await writer.send_and_wait(
-        record.topic, key=record.key, value=record.value, headers=list(record.headers)
-    )
+    if _sendable(record):
+        headers = list(record.headers)
+        sending = await writer.send(record.topic, record.value, record.key, headers=headers)
+    else:
+        partitions = sorted(await writer.partitions_for(record.topic))
+        partition = DefaultPartitioner()(record.key, partitions, partitions)
+        batch = RawBatch(record, transactional=False)
+        sending = await writer.send_batch(batch, record.topic, partition=partition)
+    sent = await sending
     return Position(sent.topic, sent.partition, sent.offset)
+
+
+def _sendable(record: Output) -> bool:
+    """Whether ``send`` takes the record: not without key and value, nor with a header name that
+    is no text."""
+    names = [name for name, _ in record.headers]
+    plain = all(name == name.encode("utf-8", "replace").decode() for name in names)
+    return plain and not (record.key is None and record.value is None)

@@ -8,6 +8,7 @@ key is the conversation (of an account change, the account); extension members `
 ``key`` say otherwise. Empty lines and lines that start with ``#`` are left out. For people:
 ``docs/feeds.md``.
 
+Only ``feed.*`` topics are written: the others hold what the bot itself says.
 Data is not checked against the contract: what becomes of a wrong event is for the worker to
 show. Out come entries with their line numbers, in order; ``bot/play.py`` produces them.
 """
@@ -15,6 +16,7 @@ show. Out come entries with their line numbers, in order; ``bot/play.py`` produc
 import base64
 import binascii
 import json
+import re
 from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -22,12 +24,14 @@ from typing import Any
 
 from bot.errors import Trouble
 from bot.stdin import stdin_lines
-from schemas.record import Output
+from schemas.record import Header, Output
 from schemas.types import EVENT_TYPES
 
 ATTRIBUTES = ("specversion", "id", "source", "type", "time", "subject", "dataschema")
 EXTENSIONS = ("causationid", "correlationid", "traceparent")
 STDIN = "-"
+TOPIC = re.compile(r"feed\.[A-Za-z0-9._-]{1,244}")  # a legal name has at most 249 characters
+SHOWN_TOPIC = 60  # characters of a wrong topic that are told
 SHOWN = 10  # wrong lines of a file that are told
 NOTHING = 2  # exit status: a feed without anything to play
 
@@ -166,10 +170,10 @@ def _event_problems(event: Mapping[str, Any]) -> Iterator[str]:
     for attribute in ("id", "source", "type", "time"):
         if not isinstance(event.get(attribute), str):
             yield f"an event needs '{attribute}', a string"
-    if isinstance(event.get("type"), str) and _topic(event) is None:
-        yield f"unknown type {event['type']!r}; name a 'topic' beside it"
-    if event.get("topic") is not None and not _is_name(event["topic"]):
-        yield "'topic' must be a string"
+    if event.get("topic") is not None:
+        yield from _topic_problems(event["topic"])
+    elif isinstance(event.get("type"), str):
+        yield from _type_problems(event)
     if not isinstance(event.get("data"), dict):
         yield "an event needs 'data', an object"
     elif "key" in event:
@@ -190,8 +194,19 @@ def _output(text: bytes) -> Output:
     return _raw_output(entry)
 
 
-def _is_name(value: Any) -> bool:
-    return isinstance(value, str) and bool(value)
+def _type_problems(event: Mapping[str, Any]) -> Iterator[str]:
+    topic = _topic(event)
+    if topic is None:
+        yield f"unknown type {event['type']!r}; name a 'topic' beside it"
+    else:
+        yield from _topic_problems(topic)
+
+
+def _topic_problems(topic: Any) -> Iterator[str]:
+    if not isinstance(topic, str):
+        yield "'topic' must be a string"
+    elif not TOPIC.fullmatch(topic):
+        yield f"feeds may only write feed.* topics, not {topic[:SHOWN_TOPIC]!r}"
 
 
 def _topic(event: Mapping[str, Any]) -> str | None:
@@ -221,13 +236,15 @@ def _raw_output(entry: Mapping[str, Any]) -> Output:
         topic=entry["topic"],
         key=_bytes(entry, "key"),
         value=_bytes(entry, "value"),
-        headers=tuple((name, _header_value(value)) for name, value in _pairs(entry)),
+        headers=tuple(_header(name, value) for name, value in _pairs(entry)),
     )
 
 
 def _raw_problems(entry: Mapping[str, Any]) -> Iterator[str]:
-    if not _is_name(entry.get("topic")):
+    if entry.get("topic") is None:
         yield "neither an event (no 'data') nor a raw record (no 'topic')"
+    else:
+        yield from _topic_problems(entry["topic"])
     for name in ("key", "value"):
         yield from _bytes_problems(entry, name)
     if not isinstance(entry.get("headers") or {}, dict | list):
@@ -249,14 +266,17 @@ def _header_problems(pair: Any) -> Iterator[str]:
     value = pair[1]
     if isinstance(value, dict) and set(value) == {"base64"}:
         yield from _base64_problems(f"the header {pair[0]!r}", value["base64"])
-    elif not isinstance(value, str):
-        yield 'the value of a header must be a string, or {"base64": …}'
+    elif not isinstance(value, str | None):
+        yield 'the value of a header must be a string, null, or {"base64": …}'
 
 
-def _header_value(value: Any) -> bytes:
+def _header(name: str, value: Any) -> Header:
+    """A name with a lone surrogate becomes bytes that are no text, as ``consumers.batches``
+    writes them; so do keys and values."""
+    name = name.encode("utf-8", "surrogatepass").decode("utf-8", "surrogateescape")
     if isinstance(value, dict):
-        return base64.b64decode(value["base64"], validate=True)
-    return str(value).encode("utf-8", "surrogatepass")
+        return name, base64.b64decode(value["base64"], validate=True)
+    return name, None if value is None else str(value).encode("utf-8", "surrogatepass")
 
 
 def _bytes(entry: Mapping[str, Any], name: str) -> bytes | None:

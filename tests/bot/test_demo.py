@@ -96,7 +96,7 @@ def test_a_feed_that_cannot_be_played_is_told_before_anything_starts(tmp_path: P
     feed.write_text("nonsense\n")
     with pytest.raises(FeedErrors, match="1 line is no event"):
         demo(str(feed))[0].check()
-    feed.write_text('{"topic": "t"}\n')
+    feed.write_text('{"topic": "feed.t"}\n')
     demo(str(feed))[0].check()
     demo("-")[0].check()
     demo()[0].check()

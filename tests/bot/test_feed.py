@@ -22,6 +22,7 @@ from bot.feed import (
     read_line,
 )
 from bot.settings import BotSettings
+from consumers.batches import raw_header_name
 from schemas.codec import decode
 from schemas.feed import MentionCreated
 from schemas.record import Output
@@ -92,17 +93,22 @@ def test_a_raw_record_holds_any_bytes() -> None:
 
 
 def test_headers_may_come_twice_and_hold_bytes() -> None:
-    headers = [["a", "1"], ["a", "2"], ["b", {"base64": "/w=="}]]
-    output = one({"topic": "t", "headers": headers, "value": "v"})
-    assert output.headers == (("a", b"1"), ("a", b"2"), ("b", b"\xff"))
+    headers = [["a", "1"], ["a", "2"], ["b", {"base64": "/w=="}], ["c", None]]
+    output = one({"topic": "feed.t", "headers": headers, "value": "v"})
+    assert output.headers == (("a", b"1"), ("a", b"2"), ("b", b"\xff"), ("c", None))
+
+
+def test_a_header_name_that_is_no_text_is_written_as_its_bytes() -> None:
+    ((name, _),) = one({"topic": "feed.t", "headers": {"\ud800x": "v"}}).headers
+    assert raw_header_name(name) == b"\xed\xa0\x80x"
 
 
 def test_key_and_value_may_be_null() -> None:
-    assert one({"topic": "t"}) == Output(topic="t", key=None, value=None)
+    assert one({"topic": "feed.t"}) == Output(topic="feed.t", key=None, value=None)
 
 
 def test_empty_lines_and_comments_are_left_out_but_counted() -> None:
-    entries = read("# a feed", "", '{"topic": "t"}', "   ", '{"topic": "u"}')
+    entries = read("# a feed", "", '{"topic": "feed.t"}', "   ", '{"topic": "feed.u"}')
     assert [entry.line for entry in entries] == [3, 5]
 
 
@@ -119,11 +125,11 @@ def test_wrong_data_is_played_all_the_same() -> None:
         ("[" * 100_000, "not JSON"),
         ("5", "not a JSON object"),
         ("{}", "neither an event"),
-        ('{"topic": "t", "value": 5}', "'value' must be a string"),
-        ('{"topic": "t", "value_base64": "***"}', "'value_base64' is not base64"),
-        ('{"topic": "t", "headers": [["a"]]}', "a header must be a pair"),
-        ('{"topic": "t", "headers": {"a": 5}}', "the value of a header"),
-        ('{"topic": "t", "headers": 5}', "'headers' must be"),
+        ('{"topic": "feed.t", "value": 5}', "'value' must be a string"),
+        ('{"topic": "feed.t", "value_base64": "***"}', "'value_base64' is not base64"),
+        ('{"topic": "feed.t", "headers": [["a"]]}', "a header must be a pair"),
+        ('{"topic": "feed.t", "headers": {"a": 5}}', "the value of a header"),
+        ('{"topic": "feed.t", "headers": 5}', "'headers' must be"),
         ('{"data": {}}', "an event needs 'id'"),
         ('{"id": "1", "source": "s", "type": "t", "time": "t", "data": 1}', "needs 'data'"),
         (
@@ -131,15 +137,24 @@ def test_wrong_data_is_played_all_the_same() -> None:
             "unknown type",
         ),
         (
-            '{"id": "1", "source": "s", "topic": "t", "type": "t", "time": "t", "data": {}}',
+            '{"id": "1", "source": "s", "topic": "feed.t", "type": "t", "time": "t", "data": {}}',
             "no conversation_id",
+        ),
+        ('{"topic": 5}', "'topic' must be a string"),
+        ('{"topic": "bot.replies"}', "feeds may only write feed.* topics, not 'bot.replies'"),
+        ('{"topic": "__consumer_offsets"}', "only write feed.* topics"),
+        ('{"topic": "feed.\\u001b[2J\\u202e"}', r"not 'feed.\x1b[2J\u202e'"),
+        ('{"topic": "feed.\\ud800"}', r"not 'feed.\ud800'"),
+        (
+            '{"id": "1", "source": "s", "topic": "bot.audit", "type": "", "time": "", "data": {}}',
+            "feeds may only write feed.* topics, not 'bot.audit'",
         ),
         (b"\xff\xfe", "not JSON"),
     ],
 )
 def test_a_wrong_line_is_told_with_its_number(line: str | bytes, what: str) -> None:
     with pytest.raises(FeedError) as caught:
-        read('{"topic": "t"}', line)
+        read('{"topic": "feed.t"}', line)
     assert caught.value.where == "feed.jsonl:2"
     assert what in str(caught.value)
 
@@ -151,12 +166,12 @@ def test_all_that_is_wrong_with_a_line_is_told() -> None:
     for problem in ("'id', a", "'source', a", "'time', a", "unknown type 'no.such'", "'data', an"):
         assert problem in said
     with pytest.raises(FeedError, match=r"'key' must.*'value_base64' is not.*a header must be"):
-        read('{"topic": "t", "key": 1, "value_base64": "*", "headers": [["a"], ["b"]]}')
+        read('{"topic": "feed.t", "key": 1, "value_base64": "*", "headers": [["a"], ["b"]]}')
 
 
 def test_all_wrong_lines_of_a_file_are_told(tmp_path: Path) -> None:
     path = tmp_path / "feed.jsonl"
-    path.write_text('{"topic": "t"}\n' + "nonsense\n" * (SHOWN + 3))
+    path.write_text('{"topic": "feed.t"}\n' + "nonsense\n" * (SHOWN + 3))
     with pytest.raises(FeedErrors, match=f"{SHOWN + 3} lines are no event") as caught:
         check_file(path)
     *told, last = caught.value.lines
@@ -166,7 +181,7 @@ def test_all_wrong_lines_of_a_file_are_told(tmp_path: Path) -> None:
 
 def test_a_good_file_is_counted(tmp_path: Path) -> None:
     path = tmp_path / "feed.jsonl"
-    path.write_text('# two\n{"topic": "t"}\n\n{"topic": "t"}\n')
+    path.write_text('# two\n{"topic": "feed.t"}\n\n{"topic": "feed.t"}\n')
     assert check_file(path) == 2
 
 
@@ -187,7 +202,7 @@ def test_a_file_that_is_not_there_is_trouble(tmp_path: Path) -> None:
 
 async def test_a_file_is_read(tmp_path: Path) -> None:
     path = tmp_path / "feed.jsonl"
-    path.write_text('{"topic": "t", "value": "v"}\n')
+    path.write_text('{"topic": "feed.t", "value": "v"}\n')
     assert [entry.output.value async for entry in open_feed(str(path))] == [b"v"]
 
 
@@ -196,8 +211,8 @@ async def test_standard_input_is_read_as_it_comes(monkeypatch: pytest.MonkeyPatc
     with os.fdopen(reading) as stdin, os.fdopen(writing, "wb", buffering=0) as typed:
         monkeypatch.setattr("sys.stdin", stdin)
         entries = open_feed("-")
-        typed.write(b'{"topic": "t"}\n\n{"topic"')
+        typed.write(b'{"topic": "feed.t"}\n\n{"topic"')
         assert (await anext(entries)).line == 1
-        typed.write(b': "u"}')
+        typed.write(b': "feed.u"}')
         typed.close()
-        assert [(entry.line, entry.output.topic) async for entry in entries] == [(3, "u")]
+        assert [(entry.line, entry.output.topic) async for entry in entries] == [(3, "feed.u")]
