@@ -8,9 +8,11 @@ import asyncio
 import json
 import sys
 import time
+from collections.abc import Callable
 from dataclasses import asdict
 from pathlib import Path
 
+from tests.chaos.controls import CONTROLS, hunt, is_caught
 from tests.chaos.run import Result, run
 from tests.chaos.stage import Setting
 
@@ -23,6 +25,8 @@ def main() -> int:
     def say(line: str) -> None:
         print(f"[{time.monotonic() - started:7.1f} s] {line}", flush=True)
 
+    if arguments.controls:
+        return asyncio.run(_controls(arguments.seed, say))
     setting = Setting(
         seed=arguments.seed,
         inputs=arguments.inputs,
@@ -42,6 +46,12 @@ def main() -> int:
     return 1 if result.violations else 0
 
 
+async def _controls(seed: int, say: Callable[[str], None]) -> int:
+    missed = [flaw for flaw in CONTROLS if not is_caught(flaw, await hunt(flaw, seed, say))]
+    print(f"caught {len(CONTROLS) - len(missed)} of {len(CONTROLS)} planted flaws", *missed)
+    return 1 if missed else 0
+
+
 def _arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python -m tests.chaos", description=__doc__)
     parser.add_argument("--seed", type=int, default=1)
@@ -56,6 +66,7 @@ def _arguments() -> argparse.Namespace:
         action="store_true",
         help="repeats may be answered again after a takeover between the two",
     )
+    parser.add_argument("--controls", action="store_true", help="hunt planted flaws instead")
     parser.add_argument("--json", type=Path, help="write the result there")
     parser.add_argument("--logs", type=Path, help="keep the workers' logs there")
     return parser.parse_args()

@@ -8,7 +8,7 @@ import asyncio
 import os
 import random
 import signal
-from collections.abc import Awaitable, Callable, Iterator
+from collections.abc import Awaitable, Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
@@ -16,6 +16,7 @@ from functools import partial
 from confluent_kafka import KafkaException
 
 from tests.chaos import readers
+from tests.chaos.facts import AUDITS, REPLIES
 from tests.chaos.faults import MISCHIEF, RECORD_STEPS, REVOCATION_STEPS, STOP_STEPS, TAKEOVER_STEPS
 from tests.chaos.fleet import WorkerProcess
 from tests.chaos.proxy import API_KEYS, Rule
@@ -39,12 +40,12 @@ class Planned:
     kind: str
 
 
-def schedule(seed: int, faults: int, seconds: float) -> list[Planned]:
-    """Evenly spread, a little early or late, kinds in seeded order."""
+def schedule(seed: int, faults: int, seconds: float, only: Sequence[str] = ()) -> list[Planned]:
+    """Evenly spread, a little early or late; all kinds (or ``only`` these) in seeded order."""
     dice = random.Random(seed)
     kinds: list[str] = []
     while len(kinds) < faults:
-        kinds += dice.sample(list(KINDS), len(KINDS))
+        kinds += dice.sample(only or list(KINDS), len(only or KINDS))
     step = FAULTS_END * seconds / max(1, faults)
     return [
         Planned(max(0.0, step * (i + dice.uniform(0, 0.8))), kind)
@@ -174,31 +175,28 @@ async def kill(stage: Stage, dice: random.Random) -> bool:
     return await worker.gone(PATIENCE_S)
 
 
-async def kill_in_open_transaction(stage: Stage, _: random.Random) -> bool:
+async def kill_in_open_transaction(stage: Stage, dice: random.Random) -> bool:
     """kill -9 as soon as an uncommitted record shows up; True only if it was still open then."""
     for _try in range(AIMED_TRIES):
         slow = Rule("AddOffsetsToTxn", "delay", 0.2, left=100)
         stage.proxy.add(slow)
-        shot = await _shoot(stage)
+        shot = await _shoot(stage, dice.choice((AUDITS, REPLIES)))
         stage.proxy.remove(slow)
         if shot is not None and await asyncio.to_thread(_is_open, stage.servers, *shot):
             return True
     return False
 
 
-async def _shoot(stage: Stage) -> tuple[str, int, int] | None:
+async def _shoot(stage: Stage, topics: Sequence[str]) -> tuple[str, int, int] | None:
     """The uncommitted record whose worker was killed."""
-    with stage.aim.lock:
-        stage.aim.shot, stage.aim.fleet = None, stage.fleet
+    stage.aim.take(stage.fleet, topics)
     stage.watcher.watching.set()
     for _ in range(round(PATIENCE_S / 0.02)):
-        if stage.aim.shot is not None:
+        if stage.aim.hit:
             break
         await asyncio.sleep(0.02)
     stage.watcher.watching.clear()
-    with stage.aim.lock:
-        stage.aim.fleet = None
-        return stage.aim.shot
+    return stage.aim.let_go()
 
 
 def _is_open(servers: str, topic: str, partition: int, offset: int) -> bool:

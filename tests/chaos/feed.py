@@ -63,10 +63,7 @@ class Feed:
             return self._garbage()
         if dice < 0.16 and self._recent:
             return self._repeat()
-        if dice < 0.40:
-            item = self._message()
-        else:
-            item = self._mention()
+        item = self._message() if dice < 0.40 else self._mention()
         self._recent.append(item)
         return item
 

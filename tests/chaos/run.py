@@ -9,8 +9,8 @@ import random
 import signal
 import time
 from collections import Counter
-from collections.abc import Callable, Iterable
-from contextlib import suppress
+from collections.abc import AsyncIterator, Callable, Iterable
+from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -22,7 +22,7 @@ from tests.chaos.checker import Evidence, Violation, check, counts
 from tests.chaos.facts import INPUTS, OUTPUTS, Commit, Fact, Input, Place, input_fact, output_fact
 from tests.chaos.facts import digest as digest_of
 from tests.chaos.feed import BOT, Feed
-from tests.chaos.fleet import WorkerProcess
+from tests.chaos.fleet import Fleet, WorkerProcess
 from tests.chaos.producing import Feeding
 from tests.chaos.stage import GROUP, Setting, Stage, staged
 from tests.chaos.wire import WireError
@@ -80,7 +80,7 @@ class Run:
         """The feed comes in and the faults happen."""
         self.feeding.start()
         setting = self.stage.setting
-        plan = schedule(setting.seed, setting.faults, setting.seconds)
+        plan = schedule(setting.seed, setting.faults, setting.seconds, setting.only)
         telling = asyncio.create_task(self._tell(), name="tell")
         try:
             await asyncio.gather(*(self._attack(i, one) for i, one in enumerate(plan)))
@@ -116,8 +116,12 @@ class Run:
         await asyncio.sleep(AMID_S)
         await self.stage.fleet.kill_all()
         self.result.faults["kill all"] += 1
-        await self._until(self._settled, SETTLE_S)
+        await self.settle()
         await self.judge(drained=False)
+
+    async def settle(self) -> None:
+        """Until no transaction is open, or time is up."""
+        await self._until(self._settled, SETTLE_S)
 
     async def _settled(self) -> bool:
         ends = await self._asked(readers.ends, OUTPUTS)
@@ -125,6 +129,7 @@ class Run:
 
     async def drain(self) -> None:
         """Until the offsets are past every input, or time is up."""
+        self.inputs = await self._asked(_inputs, INPUTS)
         await self._until(self._drained, DRAIN_S)
 
     async def _drained(self) -> bool:
@@ -217,28 +222,34 @@ async def run(setting: Setting, say: Say = print) -> Result:
     started = time.monotonic()
     async with staged(setting) as stage:
         play = Run(stage, say)
-        keeping = asyncio.create_task(stage.fleet.keep_up(), name="keep up")
-        try:
+        async with _kept_up(stage.fleet):
             await play.under_fire()
-        finally:
-            keeping.cancel()
-        say("every worker dies; what stands on the log must go together")
-        await play.checkpoint()
-        say("workers start again and finish")
+        if not setting.quick:
+            say("every worker dies; what stands on the log must go together")
+            await play.checkpoint()
+            say("workers start again and finish")
         stage.fleet.wanted = setting.workers
-        keeping = asyncio.create_task(stage.fleet.keep_up(), name="keep up")
-        try:
+        async with _kept_up(stage.fleet):
             await play.drain()
-        finally:
-            keeping.cancel()
         play.stop_badly(await stage.fleet.stop_all())
-        await play._until(play._settled, SETTLE_S)
+        await play.settle()
         await play.judge(drained=True)
-        await play.nothing_more()
+        if not setting.quick:
+            await play.nothing_more()
         play.crashes()
-        play.result.aborted = play.feeding.aborted
+    play.result.aborted = play.feeding.aborted
     play.result.seconds = time.monotonic() - started
     return play.result
+
+
+@asynccontextmanager
+async def _kept_up(fleet: Fleet) -> AsyncIterator[None]:
+    """While this lasts, workers that are gone are started again."""
+    keeping = asyncio.create_task(fleet.keep_up(), name="keep up")
+    try:
+        yield
+    finally:
+        keeping.cancel()
 
 
 def _inputs(servers: str, topics: Iterable[str], partitions: int) -> dict[Place, list[Input]]:

@@ -8,7 +8,7 @@ import asyncio
 import contextlib
 import tempfile
 import threading
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -40,6 +40,8 @@ class Setting:
     deadline_s: float = 20.0
     flaw: str = ""
     forgetful: bool = False
+    only: tuple[str, ...] = ()  # kinds of faults; all where empty
+    quick: bool = False  # no checkpoint in the middle, no last worker: for controls
     logs: Path | None = None
 
     def environment(self) -> dict[str, str]:
@@ -79,26 +81,40 @@ class Stage:
         return self.broker.bootstrap_servers
 
 
-@dataclass
 class Aim:
-    """A kill that waits for an open transaction; used from the reader's thread."""
+    """A kill that waits for an open transaction: ordered here, done in the reader's thread."""
 
-    fleet: Fleet | None = None
-    lock: threading.Lock = field(default_factory=threading.Lock)
-    shot: tuple[str, int, int] | None = None
+    def __init__(self) -> None:
+        self._fleet: Fleet | None = None
+        self._lock = threading.Lock()
+        self._topics: Sequence[str] = ()
+        self._shot: tuple[str, int, int] | None = None
+
+    @property
+    def hit(self) -> bool:
+        """Was a worker killed?"""
+        return self._shot is not None
+
+    def take(self, fleet: Fleet, topics: Sequence[str]) -> None:
+        """Kill the first of these whose uncommitted record shows up on one of the topics."""
+        with self._lock:
+            self._shot, self._fleet, self._topics = None, fleet, topics
+
+    def let_go(self) -> tuple[str, int, int] | None:
+        """Kill nobody any more; topic, partition and offset of the record, if one was hit."""
+        with self._lock:
+            self._fleet = None
+            return self._shot
 
     def found(self, topic: str, partition: int, offset: int) -> None:
         """A record that is perhaps not committed yet: its worker dies now."""
-        with self.lock:
-            fleet, self.fleet = self.fleet, None
-            if fleet is None:
+        with self._lock:
+            if self._fleet is None or topic not in self._topics:
                 return
-            owner = fleet.owners.get((_input_of(topic), partition))
-            if owner is None or not owner.alive or owner.busy:
-                self.fleet = fleet
-                return
-            owner.kill_now()
-            self.shot = (topic, partition, offset)
+            owner = self._fleet.owners.get((_input_of(topic), partition))
+            if owner is not None and owner.alive and not owner.busy:
+                owner.kill_now()
+                self._fleet, self._shot = None, (topic, partition, offset)
 
 
 def _input_of(topic: str) -> str:

@@ -1,0 +1,62 @@
+"""Controls: each planted flaw with the faults that bring it to light, and what must be found.
+
+A checker that finds nothing proves nothing unless it finds these. Rounds with other seeds go on
+until it is caught, at most ``ROUNDS``.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from tests.chaos.run import Result, run
+from tests.chaos.stage import Setting
+
+ROUNDS = 4
+ZOMBIES = ("freeze before-begin", "freeze before-commit", "freeze after-offsets")
+
+
+@dataclass(frozen=True, slots=True)
+class Control:
+    """``faults`` to try and the kinds of violation of which one must be found."""
+
+    faults: tuple[str, ...]
+    caught: frozenset[str]
+
+
+CONTROLS = {
+    "auto-commit": Control(("kill blind",) * 3, frozenset({"lost"})),
+    "no-transactions": Control(("kill after-all-sends",) * 3, frozenset({"twice"})),
+    "one-id-per-process": Control(ZOMBIES, frozenset({"twice"})),
+    "offset-before-start": Control(ZOMBIES, frozenset({"twice"})),
+    "two-transactions": Control(("kill in open transaction",) * 3, frozenset({"twice"})),
+    "no-lanes": Control((), frozenset({"misordered"})),
+    "no-map": Control(("kill blind",) * 3, frozenset({"twice"})),
+    "no-dedupe": Control((), frozenset({"repeat"})),
+}
+
+
+def is_caught(flaw: str, result: Result) -> bool:
+    """Was it found, and for what it does?"""
+    return bool(CONTROLS[flaw].caught & set(result.counts))
+
+
+async def hunt(flaw: str, seed: int, say: Callable[[str], None] = print) -> Result:
+    """The run that caught it, or the last one."""
+    faults = CONTROLS[flaw].faults
+    for number in range(ROUNDS):
+        setting = Setting(
+            seed=seed + number,
+            inputs=600,
+            faults=len(faults),
+            seconds=10.0,
+            latency_ms=300.0,
+            flaw=flaw,
+            only=faults,
+            quick=True,
+            forgetful=True,
+        )
+        result = await run(setting, say)
+        found = ", ".join(f"{kind} {times}" for kind, times in sorted(result.counts.items()))
+        say(f"{flaw}, round {number + 1}, {result.seconds:.0f} s: {found or 'nothing'}")
+        if is_caught(flaw, result):
+            break
+    return result
