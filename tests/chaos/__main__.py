@@ -12,6 +12,7 @@ from collections.abc import Callable
 from dataclasses import asdict
 from pathlib import Path
 
+from tests.chaos.attacks import KINDS
 from tests.chaos.controls import CONTROLS, hunt, is_caught
 from tests.chaos.run import Result, run
 from tests.chaos.stage import Setting
@@ -56,8 +57,8 @@ def _arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python -m tests.chaos", description=__doc__)
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--inputs", type=int, default=5000)
-    parser.add_argument("--faults", type=int, default=40)
-    parser.add_argument("--minutes", type=float, default=2.0, help="how long faults and feed last")
+    parser.add_argument("--faults", type=int, default=len(KINDS))
+    parser.add_argument("--minutes", type=float, default=2.25, help="how long faults and feed last")
     parser.add_argument("--workers", type=int, default=3)
     parser.add_argument("--latency-ms", type=float, default=150.0, help="mean of an answer")
     parser.add_argument("--flaw", default="", help="plant this flaw (tests/chaos/flaws.py)")
