@@ -82,7 +82,7 @@ def _bots(bot: BotSettings, run: str) -> Iterator[Scene]:
     yield scene_of("a post by the bot itself, which it leaves alone", to_output(event))
     for title, hops in (
         ("another bot, within the limit of bots answering bots", bot.hop_limit),
-        ("another bot, beyond that limit", bot.hop_limit + 1),
+        ("another bot, beyond the limit of bots answering bots", bot.hop_limit + 1),
     ):
         text, facets = addressed(bot, "What is the capital of France?")
         asking = post(QUIZ, text, conversation_id=thread, facets=facets, hops=hops)
@@ -113,7 +113,7 @@ def _garbage(run: str) -> Scene:
 
 
 def _after_the_garbage(bot: BotSettings, run: str) -> Scene:
-    title = "an answer to the bot's own post, in the thread of those bytes"
+    title = "an answer to the bot's own post, right behind the bytes of 11"
     root: Post = post(bot_person(bot), "Ask me about numbers.", conversation_id=f"{run}:quiz")
     text = "What is two plus two?"
     asking = post(CHIDI, text, conversation_id=f"{run}:quiz", above=root)

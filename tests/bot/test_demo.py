@@ -76,6 +76,10 @@ async def test_scenes_have_the_numbers_of_their_order_and_keep_them_when_they_la
     made, shown = demo(width=200)
     played = [scene async for scene in made._scenes()]
     assert [scene.number for scene in played] == list(range(1, len(played) + 1))
+    assert played[0].record == played[1].record
+    assert "of 1," in played[1].title
+    assert "no event" in played[10].title
+    assert "of 11" in played[11].title
     for scene in reversed(played):
         made._show(scene, replied("Paris."))
     numbers = [int(line.split(".")[0]) for line in shown.getvalue().splitlines() if line[:1] > " "]
