@@ -75,8 +75,7 @@ class KafkaSettings(Group):
             found = _ADDRESS.fullmatch(address)
             if not found or not 0 < int(found[1]) < 65_536:
                 raise ValueError(
-                    "must be host:port with a port of 1 to 65535, several separated by commas,"
-                    " without http:// or the like; an IPv6 address in brackets: [::1]:9092"
+                    "must be host:port, with a port of 1 to 65535 and without http:// or the like"
                 )
         return ",".join(addresses)
 
