@@ -69,6 +69,20 @@ class Child:
         tail = self.log.read_text(errors="replace")[-2000:]
         raise RuntimeError(f"the program ended before it told {event!r}:\n{tail}")
 
+    @property
+    def alive(self) -> bool:
+        return self._process.returncode is None
+
+    async def drain(self) -> None:
+        """Read what it prints and forget it, so that it never waits for us."""
+        if self._process.stdout is not None:
+            async for _ in self._process.stdout:
+                pass
+
+    def drain_later(self) -> None:
+        """The same, beside everything else."""
+        self._draining = asyncio.create_task(self.drain(), name="drain")
+
     def processor_s(self) -> float:
         """Seconds of processor time used so far, children included."""
         return processor_s(self.pid)
@@ -85,9 +99,11 @@ class Child:
 
     async def stop(self) -> None:
         """SIGTERM, after a while SIGKILL."""
-        if self._process.returncode is not None:
+        try:
+            family = psutil.Process(self.pid).children(recursive=True)
+        except psutil.NoSuchProcess:
+            await self._process.wait()
             return
-        family = psutil.Process(self.pid).children(recursive=True)
         self._process.terminate()
         try:
             await self.wait()

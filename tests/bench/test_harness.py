@@ -8,17 +8,16 @@ import pytest
 from rich.console import Console
 
 from tests.bench import __main__ as command
-from tests.bench import page, result
+from tests.bench import p2, page, result
 from tests.bench.kafka import INPUT_BYTES, Input, shuffled_lanes
 from tests.bench.result import Check, Goal, Result
 from tests.bench.setting import Others
 from tests.bench.stats import median, percentile, slope
 
 # DESIGN, section 8: what other programs read.
-FORM = set(
-    ["id", "what", "ratio", "goal", "value", "unit", "baseline"]
-    + ["parameters", "samples", "machine", "commit", "at"]
-)
+FORM = {"id", "what", "ratio", "goal", "value", "unit", "baseline"} | {
+    *("parameters", "samples", "machine", "commit", "at")
+}
 
 
 def made(bench: str = "P1", **changes: Any) -> Result:
@@ -154,3 +153,23 @@ def test_lanes_come_all_once_before_any_comes_again() -> None:
 
 def test_what_others_use_of_the_machine_is_never_negative() -> None:
     assert Others().cores() >= 0
+
+
+def test_doubles_losses_and_disorder_are_counted() -> None:
+    lanes = {0: b"a", 1: b"b", 2: b"a", 3: b"b", 4: b"a"}
+    counted = p2.count_faults([1, 2, 0, 0, 3, 3], lanes, 5)
+    assert counted == {"inputs": 5, "doubles": 2, "lost": 1, "misordered": 1}
+
+
+def test_a_clean_log_has_no_faults() -> None:
+    lanes = {0: b"a", 1: b"b", 2: b"a"}
+    clean = {"inputs": 3, "doubles": 0, "lost": 0, "misordered": 0}
+    assert p2.count_faults([1, 0, 2], lanes, 3) == clean
+
+
+def test_processor_time_between_two_samples_lies_on_the_line() -> None:
+    usage = [(0.0, 0.0), (10.0, 5.0), (20.0, 5.0)]
+    at = [float(second) for second in range(20)]
+    rate, us = p2._steady(at, usage)
+    assert rate == pytest.approx(1.0)
+    assert us == pytest.approx(1e6 * (5.0 - 1.0) / 15)
