@@ -20,13 +20,14 @@ class Control:
 
     faults: tuple[str, ...]
     caught: frozenset[str]
+    seconds: float = 10.0
 
 
 CONTROLS = {
     "auto-commit": Control(("kill blind",) * 3, frozenset({"lost"})),
     "no-transactions": Control(("kill after-all-sends",) * 3, frozenset({"twice"})),
     "one-id-per-process": Control(ZOMBIES, frozenset({"twice"})),
-    "offset-before-start": Control(ZOMBIES, frozenset({"twice"})),
+    "offset-before-start": Control(2 * ZOMBIES, frozenset({"twice"}), seconds=20.0),
     "two-transactions": Control(("kill in open transaction",) * 3, frozenset({"twice"})),
     "no-lanes": Control((), frozenset({"misordered"})),
     "no-map": Control(("kill blind",) * 3, frozenset({"twice"})),
@@ -41,16 +42,16 @@ def is_caught(flaw: str, result: Result) -> bool:
 
 async def hunt(flaw: str, seed: int, say: Callable[[str], None] = print) -> Result:
     """The run that caught it, or the last one."""
-    faults = CONTROLS[flaw].faults
+    control = CONTROLS[flaw]
     for number in range(ROUNDS):
         setting = Setting(
             seed=seed + number,
-            inputs=600,
-            faults=len(faults),
-            seconds=10.0,
+            inputs=round(60 * control.seconds),
+            faults=len(control.faults),
+            seconds=control.seconds,
             latency_ms=300.0,
             flaw=flaw,
-            only=faults,
+            only=control.faults,
             quick=True,
             forgetful=True,
         )
