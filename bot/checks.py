@@ -33,7 +33,7 @@ async def check_all(loaded: Loaded) -> list[Check]:
 
 def _settings(loaded: Loaded) -> Check:
     set_here = sum(origin != "default" for origin in loaded.origins.values())
-    return green("settings", f"{set_here} set, the others default; file: {loaded.file or "none"}")
+    return green("settings", f"{set_here} set, the others default; file: {loaded.file or 'none'}")
 
 
 async def _kafka(settings: Settings) -> AsyncIterator[Check]:
