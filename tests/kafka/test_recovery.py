@@ -146,7 +146,16 @@ async def test_health_and_metrics_of_a_worker(broker: LocalBroker) -> None:
         assert json.loads(await asyncio.to_thread(page, chosen, "/livez")) == {"alive": True}
         ready = json.loads(await asyncio.to_thread(page, chosen, "/readyz"))
         assert set(ready["partitions"].values()) == {"open"}
-        metrics = await asyncio.to_thread(page, chosen, "/metrics")
-    assert 'twite_outcomes_total{kind="done",topic="feed.mentions"} 1.0' in metrics
-    assert 'twite_partitions{state="open"} 4.0' in metrics
-    assert 'twite_lag_records{partition="0",topic="feed.mentions"} 0.0' in metrics
+        for line in (
+            'twite_outcomes_total{kind="done",topic="feed.mentions"} 1.0',
+            'twite_partitions{state="open"} 4.0',
+            'twite_lag_records{partition="0",topic="feed.mentions"} 0.0',
+        ):
+            await has_metric(chosen, line)
+
+
+async def has_metric(chosen: Settings, line: str) -> None:
+    """Waits for it: a reader sees an outcome before the worker has counted it."""
+    async with asyncio.timeout(PATIENCE_S):
+        while line not in await asyncio.to_thread(page, chosen, "/metrics"):
+            await asyncio.sleep(0.02)
