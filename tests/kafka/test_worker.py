@@ -13,6 +13,7 @@ from pathlib import Path
 
 import pytest
 from aiokafka import AIOKafkaProducer
+from structlog.testing import capture_logs
 
 from consumers.batches import RawBatch
 from consumers.errors import PartitionsDiffer, TopicMissing
@@ -302,18 +303,16 @@ async def test_what_the_broker_refuses_holds_up_nobody(bootstrap: str, topics: T
 
 
 async def test_an_offset_beyond_the_log_is_said_and_nothing_is_read(
-    bootstrap: str, topics: ToyTopics, capsys: pytest.CaptureFixture[str]
+    bootstrap: str, topics: ToyTopics
 ) -> None:
     await toy.produce(bootstrap, topics.source, [(0, b"k", b"v")] * 3)
     await toy.commit(bootstrap, topics, partition=0, offset=30)
     handler = ToyHandler(topics.out, topics.audit)
-    said = ""
-    async with toy.working(toy_config(bootstrap, topics), handler) as worker:
-        await wait_until(lambda: len(worker.open_partitions) == PARTITIONS - 1)
-        while "but the log ends at 3" not in said:
-            await asyncio.sleep(0.01)
-            said += capsys.readouterr().out
-        assert handler.handled == []
+    with capture_logs() as logs:
+        async with toy.working(toy_config(bootstrap, topics), handler) as worker:
+            await wait_until(lambda: len(worker.open_partitions) == PARTITIONS - 1)
+            await wait_until(lambda: any("the log ends at 3" in log["event"] for log in logs))
+            assert handler.handled == []
     await toy.commit(bootstrap, topics, partition=0, offset=1)
     async with toy.working(toy_config(bootstrap, topics), handler):
         await wait_until(lambda: len(handler.handled) == 2)
