@@ -12,7 +12,7 @@ PYTHONS := $(if $(PYTHON),$(PYTHON),.venv/bin/python python3.13 python3.12 pytho
 BIN := .venv/bin
 ROOMS := bot consumers infra model schemas tests
 
-.PHONY: help setup demo test lint types imports fast chaos format lock docs clean
+.PHONY: help setup demo test lint types imports fast chaos bench format lock docs clean
 
 help: ## list the commands
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{ printf "  make %-9s %s\n", $$1, $$2 }'
@@ -34,6 +34,9 @@ fast: setup ## only the fast tests: no Kafka, no real model
 
 chaos: setup ## kill, stop and cut everything for three minutes, then count what is lost or doubled
 	@$(BIN)/python -m tests.chaos $(if $(SEED),--seed $(SEED))
+
+bench: setup ## measure the runtime, short form: docs/benchmarks.md and its JSON files
+	@$(BIN)/python -m tests.bench --quick
 
 lint: setup ## ruff: rules and format
 	@$(BIN)/ruff check .
