@@ -53,7 +53,7 @@ class Plan:
 
 
 QUICK = Plan(rounds=1, seconds=5, patience_s=12, killed_inputs=1_500)
-LONG = Plan(rounds=3, seconds=15, patience_s=30, killed_inputs=4_000)
+LONG = Plan(rounds=3, seconds=10, patience_s=20, killed_inputs=4_000)
 
 
 async def run(setting: Setting) -> Result:
