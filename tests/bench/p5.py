@@ -25,7 +25,7 @@ WARM_S = 8.0  # the broker's compiler has seen the way by then
 
 async def run(setting: Setting) -> Result:
     """One worker stays up; runs with it and plain ones take turns."""
-    rounds, seconds = (2, 6) if setting.quick else (5, 12)
+    rounds, seconds = (2, 5) if setting.quick else (5, 12)
     source, plain = setting.name("p5-in"), setting.name("p5-plain")
     outputs = [setting.name("p5-replies"), setting.name("p5-audit")]
     await kafka.make_topics(setting.bootstrap_servers, source, plain, *outputs)

@@ -26,7 +26,7 @@ LONG_SHARE = 0.05
 
 async def run(setting: Setting) -> Result:
     """Short alone and mixed, by turns; a fresh group and topics each time."""
-    rounds, seconds = (1, 20) if setting.quick else (3, 40)
+    rounds, seconds = (1, 14) if setting.quick else (3, 40)
     samples: list[dict[str, Any]] = []
     for number in range(rounds):
         alone = await _measure(setting, seconds, long=False)

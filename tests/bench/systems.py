@@ -56,8 +56,8 @@ PEERS = (
         name="FastStream 0.7, concurrent",
         kind="faststream",
         keeps_order=False,
-        promises="no order, at most once (offset committed before the handler)",
-        settings="max_workers = slots, ACK_FIRST, uvloop",
+        promises="no order; offsets committed by a timer, handled or not: may lose and double",
+        settings="max_workers = slots, ACK_FIRST (the only policy with concurrency), uvloop",
         mode="concurrent",
     ),
     System(
