@@ -1,8 +1,8 @@
 # mypy: ignore-errors
 """FastStream. Two ways, since it can have either concurrency or order:
 
-- ``mode`` "concurrent": ``max_workers`` = slots. Offsets are committed by a timer (``ACK_FIRST``, the
-  only policy that allows this), whether handled or not, and there is no order.
+- ``mode`` "concurrent": ``max_workers`` = slots. Offsets are committed by a timer, handled or
+  not (``ACK_FIRST``, the only policy that allows this), and there is no order.
 - ``mode`` "in-order": ``max_workers`` = partitions and ``ACK``, one record of a partition at a
   time: in order, at least once.
 """
