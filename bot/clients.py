@@ -111,6 +111,9 @@ async def _start(
 ) -> None:
     try:
         await asyncio.wait_for(start, START_S)
+    except asyncio.CancelledError:
+        await _stop(stop())
+        raise
     except (TimeoutError, KafkaError) as error:
         await _stop(stop())
         known = isinstance(error, KafkaConnectionError | TimeoutError)
