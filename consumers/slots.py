@@ -215,8 +215,11 @@ class Slots:
 
     def _check(self, outputs: Sequence[Output]) -> None:
         """Nothing may reach a transaction that fails it, or leaves an input without outcome."""
-        if not outputs or not all(isinstance(output, Output) for output in outputs):
+        if not outputs or not all(map(_is_output, outputs)):
             raise TypeError("the handler returned no sequence of outputs")
+        known = self._config.output_topics
+        if known and any(output.topic not in known for output in outputs):
+            raise ValueError("the handler returned outputs for a topic that is not its own")
         largest = max(map(record_size, outputs))
         if largest > self._config.max_request_bytes:
             detail = f"an output of {largest} bytes, allowed are {self._config.max_request_bytes}"
@@ -253,3 +256,15 @@ class Slots:
 
 def _topic(lane: Lane) -> str:
     return str(lane[0].source.topic)
+
+
+def _is_output(output: object) -> bool:
+    """Also inside: one text where bytes belong fails its transaction again and again."""
+    return (
+        isinstance(output, Output)
+        and isinstance(output.topic, str)
+        and isinstance(output.key, bytes | None)
+        and isinstance(output.value, bytes | None)
+        and all(isinstance(name, str) for name, _ in output.headers)
+        and all(isinstance(value, bytes | None) for _, value in output.headers)
+    )
