@@ -228,18 +228,19 @@ class RawBatch(BatchBuilder):  # type: ignore[misc]
 
 def record_size(output: Output) -> int:
     """Bytes that a record takes on the wire, at most, not compressed."""
-    headers = sum(
-        len(raw_header_name(name)) + len(value or b"") + 10 for name, value in output.headers
-    )
-    return len(output.key or b"") + len(output.value or b"") + headers + _RECORD_OVERHEAD
+    size = len(output.key or b"") + len(output.value or b"") + _RECORD_OVERHEAD
+    for name, value in output.headers:
+        size += len(raw_header_name(name)) + len(value or b"") + 10
+    return size
 
 
 def needs_raw_batch(output: Output) -> bool:
     """Would ``send`` refuse this record, or send it larger than it came?"""
     if output.key is None and output.value is None:
         return True
-    if any(not _is_text(name) for name, _ in output.headers):
-        return True
+    for name, _ in output.headers:
+        if not _is_text(name):
+            return True
     return record_size(output) > COMPRESS_FROM_BYTES
 
 

@@ -132,10 +132,9 @@ class Lanes(Generic[K, T]):
 
     def take(self) -> tuple[K, T] | None:
         """The item whose turn it is, or None; its lane is busy now."""
-        ready = [group for group in self._classes.values() if group.ready]
-        if not ready:
+        group = self._next_class()
+        if group is None:
             return None
-        group = min(ready, key=lambda group: group.passed)
         _, _, lane = heapq.heappop(group.ready)
         group.passed += group.stride
         queue = self._queues[lane]
@@ -186,8 +185,18 @@ class Lanes(Generic[K, T]):
             self._classes[name] = _Class(stride=1.0 / self._weights.get(name, 1.0))
         return self._classes[name]
 
+    def _next_class(self) -> _Class[K] | None:
+        """Of those with a ready lane, the one furthest behind its weight."""
+        chosen = None
+        for group in self._classes.values():
+            if group.ready and (chosen is None or group.passed < chosen.passed):
+                chosen = group
+        return chosen
+
     def _tag(self, group: _Class[K], share: Share) -> float:
         """Where the item starts on its class's virtual clock; its flows end later from now."""
+        if not share.flows:
+            return group.virtual
         finish = group.finish
         start = max((finish.get(name, 0.0) for name, _ in share.flows), default=0.0)
         start = max(start, group.virtual)
