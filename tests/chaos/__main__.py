@@ -38,6 +38,8 @@ def main() -> int:
         flaw=arguments.flaw,
         forgetful=arguments.forgetful,
         logs=arguments.logs,
+        only=tuple(arguments.only),
+        quick=arguments.quick,
     )
     result = asyncio.run(run(setting, say))
     for line in summary(result):
@@ -68,6 +70,15 @@ def _arguments() -> argparse.Namespace:
         help="repeats may be answered again after a takeover between the two",
     )
     parser.add_argument("--controls", action="store_true", help="hunt planted flaws instead")
+    parser.add_argument(
+        "--only",
+        action="append",
+        default=[],
+        choices=list(KINDS),
+        metavar="FAULT",
+        help=f"only this kind of fault, may be repeated; there are: {', '.join(KINDS)}",
+    )
+    parser.add_argument("--quick", action="store_true", help="nobody is killed before the end")
     parser.add_argument("--json", type=Path, help="write the result there")
     parser.add_argument("--logs", type=Path, help="keep the workers' logs there")
     return parser.parse_args()
