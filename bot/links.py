@@ -58,7 +58,10 @@ _HARD = (
         rf"(?<![^\s@＠﹫()<>\[\]\"'])[^\s@＠﹫()<>\[\]\"']++{_AT}++[{_L}][{_L}{_DOTS}]*+{_TAIL}",
         regex.V1,
     ),
-    regex.compile(r"(?<![:/\\])[/\\]{2,}+localhost\S*+", regex.I),
+    # hosts without a top-level domain behind "//": this machine, numbers
+    regex.compile(
+        rf"(?<![:/\\])[/\\]{{2,}}+(?:localhost|\p{{Nd}}++{_DOT}\p{{Nd}})\S*+", regex.I | regex.V1
+    ),
 )
 _RUN = regex.compile(rf"(?<!{_WORD}){_WORD}++(?:{_DOT}{_WORD}++)+", regex.V1)
 _AFTER_HOST = regex.compile(_TAIL)

@@ -106,6 +106,8 @@ hostile = st.lists(st.sampled_from(WORDS), max_size=25).map("".join)
 @example("www.@@evil.com")
 @example("a@b@c.com@d")
 @example("http://[link].com/@x")
+@example("//1.2.3.4")
+@example("see //10.0.0.1/x, \\\\127.0.0.1 and ///1.2")
 def test_no_platform_finds_a_link_or_a_call(text: str) -> None:
     checked = said(text)
     assert platform_links(checked.text) == []
