@@ -173,3 +173,11 @@ def test_processor_time_between_two_samples_lies_on_the_line() -> None:
     rate, us = p2._steady(at, usage)
     assert rate == pytest.approx(1.0)
     assert us == pytest.approx(1e6 * (5.0 - 1.0) / 15)
+
+
+@pytest.mark.parametrize("replies", [6_400, 10_240, 10_300])
+def test_the_rate_of_replies_in_waves_is_not_more_than_the_slots_can_do(replies: int) -> None:
+    """256 at a time every 0.2 s are 1,280 a second, wherever the edges cut a wave."""
+    at = [(i // 256) * 0.2 for i in range(replies)]
+    rate, _ = p2._steady(at, [(0.0, 0.0), (at[-1], 1.0)])
+    assert rate == pytest.approx(1280, rel=0.005)

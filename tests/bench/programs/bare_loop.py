@@ -25,7 +25,7 @@ class Loop:
         self.asked = spec()
         self.inputs = 0
         self.transactions = 0
-        self.first = 0.0
+        self.first = self.last = 0.0
         self.processor_then = 0.0
         self.consumer = AIOKafkaConsumer(
             bootstrap_servers=self.asked["bootstrap"],
@@ -45,8 +45,6 @@ class Loop:
         sources = sorted(self.consumer.assignment())
         producers = [await self._producer(source) for source in sources]
         tell("ready")
-        self.processor_then = time.process_time()
-        self.first = time.perf_counter()
         tasks = [
             asyncio.create_task(self._partition(source, producer))
             for source, producer in zip(sources, producers, strict=True)
@@ -54,7 +52,7 @@ class Loop:
         await asyncio.gather(*tasks)
         tell(
             "done",
-            seconds=time.perf_counter() - self.first,
+            seconds=self.last - self.first,
             processor_s=time.process_time() - self.processor_then,
             inputs=self.inputs,
             transactions=self.transactions,
@@ -81,6 +79,8 @@ class Loop:
             messages = found.get(source, [])
             if not messages:
                 continue
+            if not self.first:
+                self.first, self.processor_then = time.perf_counter(), time.process_time()
             await producer.begin_transaction()
             rows = [
                 row
@@ -92,6 +92,7 @@ class Loop:
             offsets = {source: messages[-1].offset + 1}
             await producer.send_offsets_to_transaction(offsets, group)
             await producer.commit_transaction()
+            self.last = time.perf_counter()
             self.inputs += len(messages)
             self.transactions += 1
 
