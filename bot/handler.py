@@ -203,6 +203,7 @@ def _asked(record: Record) -> Asked:
         topic=record.topic,
         partition=record.partition,
         offset=record.offset,
+        timestamp_ms=record.timestamp_ms,
         envelope=event.envelope,
         data=event.data,
         redrive_of=redrive_of(record),

@@ -95,21 +95,24 @@ class Setup:
 
 @dataclass(frozen=True, slots=True)
 class Seen:
-    """What was met before in this run: decision ids, of the same event or revision
-    (``duplicate_of``), of another revision of the same post (``earlier``)."""
+    """What was met before: decision ids, of the same event or revision (``duplicate_of``), of
+    another revision of the same post (``earlier``), and whether that one was ``answered``."""
 
     duplicate_of: str | None = None
     earlier: str | None = None
+    answered: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Asked:
-    """One decoded input and where it stands; ``redrive_of``: where it failed before
+    """One decoded input and where it stands; ``timestamp_ms``: when Kafka took it in, in ms
+    since 1970, which no user can set; ``redrive_of``: where it failed before
     (``topic/partition/offset``), if an operator had it published again."""
 
     topic: str
     partition: int
     offset: int
+    timestamp_ms: int
     envelope: Envelope
     data: Source
     seen: Seen = Seen()

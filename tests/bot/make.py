@@ -21,6 +21,7 @@ from schemas.feed import (
 from schemas.record import Record
 
 NOW = datetime(2026, 11, 24, 12, 0, tzinfo=UTC)
+NOW_MS = int(NOW.timestamp() * 1000)
 BOT = Account(id="bot-1", handle="twite", display_name="Twite", bot=True)
 ALICE = Account(id="acc-alice", handle="alice", display_name="Alice")
 BOB = Account(id="acc-bob", handle="bob", display_name="Bob")
@@ -95,11 +96,14 @@ def envelope(kind: str = names.MENTION_CREATED, **fields: Any) -> Envelope:
     return Envelope(type=kind, **given)
 
 
-def asked(data: Source, *, seen: Seen | None = None, offset: int = 7) -> Asked:
+def asked(
+    data: Source, *, seen: Seen | None = None, offset: int = 7, timestamp_ms: int = NOW_MS
+) -> Asked:
     return Asked(
         topic=names.FEED_MENTIONS,
         partition=2,
         offset=offset,
+        timestamp_ms=timestamp_ms,
         envelope=envelope(),
         data=data,
         seen=seen or Seen(),
@@ -143,7 +147,7 @@ def record(
         topic=topic,
         partition=2,
         offset=offset,
-        timestamp_ms=1_795_000_000_000,
+        timestamp_ms=NOW_MS,
         key=key.encode(),
         value=json.dumps(data.model_dump(mode="json")).encode(),
         headers=tuple((name, value.encode()) for name, value in headers.items()),
