@@ -1,0 +1,197 @@
+"""What the steps of the bot may ask of everything that was said and decided before.
+
+In: uris, ids, the input at hand. Out: plain values of ``schemas`` and of this file. One
+``Knowledge`` belongs to one partition and is shared by the handlers of all its topics. Lookups
+are reads of local files on the thread of the loop: tens of microseconds, never a wait, but for
+``reached``. Two implementations: ``bot.known.KnowledgeOfViews`` reads the views of
+``bot/views/``; ``bot.memory.NoKnowledge`` knows only what passed through it. Any lookup may
+raise ``KnowledgeUnavailable``; what is not known is never an error.
+
+Guaranteed: a text is only ever given together with the author of that very revision. ``Post``
+comes out of posts and ``Message`` out of private talks, so a lookup that gives posts can't give
+anything private that was said in a talk.
+"""
+
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Literal, Protocol
+
+from bot.values import Question, Seen, Source
+from schemas.audit import DecisionRecorded
+from schemas.envelope import Envelope
+from schemas.feed import Facet, Message, Post, Ref, Visibility
+from schemas.replies import ReplyCreated
+
+Surface = Literal["mention", "direct"]
+"""Where the bot is spoken to."""
+
+
+class KnowledgeUnavailable(Exception):
+    """A view can't be read just now, it is being built anew: ask again later."""
+
+
+@dataclass(frozen=True, slots=True)
+class AccountState:
+    """What an account wants, and what moderators decided about it."""
+
+    opted_out: bool = False
+    blocked_bot: bool = False
+    deleted: bool = False
+    moderator_blocked: bool = False
+
+    @property
+    def consents(self) -> bool:
+        """Whether the bot may show the model what this account wrote."""
+        return not (self.opted_out or self.blocked_bot or self.deleted or self.moderator_blocked)
+
+
+UNKNOWN_ACCOUNT = AccountState()
+
+
+@dataclass(frozen=True, slots=True)
+class Stored:
+    """The newest that is known of an uri. ``post`` is none where it was deleted, or where only
+    its deletion is known; ``revision`` is none where nobody told it."""
+
+    post: Post | Message | None
+    revision: str | None
+    deleted: bool
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ReplyPart:
+    """One part of a reply of the bot as it reads now. ``revision`` is that of its last
+    correction, none where there was none."""
+
+    reply_id: str
+    source: Ref
+    conversation_id: str
+    part: int
+    parts: int
+    text: str
+    facets: tuple[Facet, ...]
+    langs: tuple[str, ...]
+    visibility: Visibility
+    built_on: tuple[Ref, ...]
+    decision_id: str
+    created_at: datetime
+    revision: str | None = None
+    retracted: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class ReplySet:
+    """The reply to one source, its parts in order, those taken back among them.
+
+    ``source`` names the revision that the latest decision answered; ``decision_id`` is that
+    decision. ``private``: it stands on ``bot.direct-replies``.
+    """
+
+    source: Ref
+    conversation_id: str
+    decision_id: str
+    parts: tuple[ReplyPart, ...]
+    private: bool
+
+    @property
+    def standing(self) -> tuple[ReplyPart, ...]:
+        """The parts that were not taken back."""
+        return tuple(part for part in self.parts if not part.retracted)
+
+
+Turn = Message | ReplyPart
+"""One turn of a private talk: somebody's message, or a part of a reply of the bot."""
+
+
+class Knowledge(Protocol):
+    """What is known in one partition. Everything but ``reached`` answers at once."""
+
+    # Repeats, and what was decided.
+
+    def meet(
+        self, envelope: Envelope, data: Source, decision_id: str, *, redriven: bool = False
+    ) -> None:
+        """An input was read, in offset order: whatever comes later repeats it. Never raises."""
+        ...
+
+    def seen(
+        self, envelope: Envelope, data: Source, decision_id: str, *, redriven: bool = False
+    ) -> Seen:
+        """What was met before ``decision_id``'s input, also days ago; changes nothing.
+
+        ``redriven``: it is a dead letter's record, published again on purpose, and may try
+        again where every earlier try ended as a dead letter.
+        """
+        ...
+
+    def decided(self, record: DecisionRecorded, replies: Sequence[ReplyCreated]) -> None:
+        """A decision was made here; it counts before the view has read it back."""
+        ...
+
+    def failed(self, decision_id: str) -> None:
+        """The input of that decision became a dead letter."""
+        ...
+
+    def replies_to(self, source_uri: str) -> ReplySet | None:
+        """The reply to a post or message, whatever its revision."""
+        ...
+
+    def question(self, uri: str) -> Question | None:
+        """The latest input event about that post or message, to ask it again; none where it is
+        unknown or deleted. Its post is as the event had it: see ``latest`` for the newest."""
+        ...
+
+    # How far the views are.
+
+    async def reached(self, timestamp_ms: int) -> bool:
+        """Whether the views hold everything up to that broker time, after a bounded wait."""
+        ...
+
+    def positions(self) -> dict[str, int]:
+        """The next offset of every view that answers, ``view/topic/partition``."""
+        ...
+
+    # Who wants what, and what moderators decided.
+
+    def account(self, account_id: str) -> AccountState:
+        """``UNKNOWN_ACCOUNT`` where nothing is known."""
+        ...
+
+    def conversation_blocked(self, conversation_id: str) -> bool: ...
+
+    def stopped(self, surface: Surface) -> bool:
+        """Whether a moderator switched the bot off, there or everywhere."""
+        ...
+
+    # Posts of this partition: a conversation is always whole in one.
+
+    def latest(self, uri: str) -> Stored | None:
+        """The newest of a post or message; none where nothing is known."""
+        ...
+
+    def ancestors(self, post: Post, limit: int) -> tuple[Post, ...]:
+        """Root-most first, an unbroken run that ends at the parent, all of one conversation.
+
+        It ends early at a parent that is unknown, deleted or in another conversation, at a
+        cycle, and after ``limit`` posts.
+        """
+        ...
+
+    def quoted(self, post: Post | Message) -> Post | None:
+        """The newest of the post that ``post`` quotes; none where it is unknown here."""
+        ...
+
+    def siblings(self, post: Post, authors: Collection[str], limit: int) -> tuple[Post, ...]:
+        """The latest post of each of these authors that answers the same parent and was there
+        before ``post``; oldest first."""
+        ...
+
+    def echoed(self, source_uri: str, author_id: str) -> bool:
+        """Whether the platform has shown a post of that author that answers ``source_uri``."""
+        ...
+
+    def turns(self, message: Message, limit: int, oldest: datetime) -> tuple[Turn, ...]:
+        """The last turns of a private talk before ``message``, oldest first: not older than
+        ``oldest``, nothing that was deleted, nothing from before the last ``/forget``."""
+        ...
