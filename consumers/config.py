@@ -10,14 +10,16 @@ class WorkerConfig:
     """How a worker reads, how much it takes on, and when it gives up.
 
     ``topics`` are read by the group, ``output_topics`` are only checked at the start: they
-    must exist and have at least the partitions of the inputs. ``client`` holds the security
-    options that every aiokafka client gets.
+    must exist and have at least the partitions of the inputs. Records of ``silent_topics`` may
+    have no outputs: then their offset alone is committed. ``client`` holds the security options
+    that every aiokafka client gets.
     """
 
     bootstrap_servers: str
     group_id: str
     topics: tuple[str, ...]
     output_topics: tuple[str, ...] = ()
+    silent_topics: frozenset[str] = frozenset()
     client: Mapping[str, Any] = field(default_factory=dict)
     client_id: str = "twite"
     group_instance_id: str | None = None

@@ -66,6 +66,10 @@ class OffsetBeyondEnd(ConsumersError):
         )
 
 
+class FaultyOutputs(ConsumersError):
+    """What a handler returned can't be published; a fault in its code, not in the record."""
+
+
 class Fenced(Exception):
     """Another worker owns this partition now (or our transaction timed out)."""
 

@@ -57,7 +57,8 @@ class Handler(Protocol):
         ...
 
     async def handle(self, job: Job, *, attempt: int) -> Sequence[Output]:
-        """The slow part: everything to publish for this record, at least its one outcome.
+        """The slow part: everything to publish for this record, at least its one outcome
+        (nothing is allowed for records of ``silent_topics`` only).
 
         ``attempt`` counts from 1. Raises ``RetryLater``, ``GiveUp`` or ``StopPartition``;
         any other exception counts as ``RetryLater``.
@@ -65,5 +66,10 @@ class Handler(Protocol):
         ...
 
     def give_up(self, record: Record, error: GiveUp, *, attempts: int) -> Sequence[Output]:
-        """What to publish for a record that is given up: its dead letter and what goes with it."""
+        """What to publish for a record that is given up: its dead letter and what goes with it.
+
+        Where it raises or its outputs are faulty it is called again, with back-off; after
+        ``max_attempts`` the partition stands still before the record, for its offset must not
+        be passed without an outcome. ``StopPartition`` lets go of the partition at once.
+        """
         ...

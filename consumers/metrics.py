@@ -100,7 +100,7 @@ TABLE: tuple[Definition, ...] = (
         "twite_partitions",
         "gauge",
         ("state",),
-        "Assigned partitions: opening, open, blocked (a batch that may not be unpacked).",
+        "Assigned partitions: opening, open, blocked (before what can't be read or given up).",
     ),
     Definition("twite_rebalances_total", "counter", (), "Assignments received."),
     Definition("twite_loop_lag_seconds", "gauge", (), "Time since the reading loop last turned."),

@@ -179,6 +179,16 @@ class AssignedPartition:
             error=str(error),
         )
 
+    def stand_still(self, offset: int) -> None:
+        """Take in nothing more, for ``offset`` can be neither handled nor given up."""
+        self._blocked = True
+        log.error(
+            "partition stands still: its handler fails to give up on this record, which stays"
+            " unfinished; mend the handler's give_up, then restart the worker",
+            partition=str(self.source),
+            offset=offset,
+        )
+
     def shut(self) -> None:
         """Take nothing more in; what is running may still finish."""
         self._open = False

@@ -4,7 +4,8 @@ In: lanes with ``Work``. A slot takes the record whose turn it is, hands it to t
 goes on with the next; what comes out goes to the record's partition to be published. Errors
 are treated by their kind: retry later (parked in its lane, which stays busy, with back-off, at
 most so many times), give up (a dead letter), stop the partition. A record that takes longer
-than its deadline is cancelled and given up.
+than its deadline is cancelled and given up. Where even giving up fails, it is tried again as
+often; then the partition stands still before that record, which is neither lost nor passed.
 """
 
 import asyncio
@@ -16,12 +17,12 @@ from typing import cast
 import structlog
 
 from consumers.backoff import full_jitter
-from consumers.batches import record_size
 from consumers.config import WorkerConfig
 from consumers.errors import told
 from consumers.handler import GiveUp, Job, RetryLater, StopPartition
 from consumers.lanes import Lanes
 from consumers.metrics import Metrics
+from consumers.outputs import Checker
 from consumers.partition import AssignedPartition, Kind
 from consumers.records import where
 from consumers.transactions import asked_to_stop
@@ -43,6 +44,7 @@ class Work:
     record: Record
     job: Job | GiveUp
     attempts: int = 0
+    faults: int = 0  # so many of them only tried to give up, in vain
     ending: str = ""  # why its handler was cancelled: deadline, partition
     ready_at: float = 0.0  # since when it waits for a slot only
     enqueued_at: float = field(default_factory=time.monotonic)
@@ -51,6 +53,10 @@ class Work:
     def size(self) -> int:
         """Bytes that it holds while it waits."""
         return len(self.record.value or b"") + 512
+
+
+class _GivingUpFailed(Exception):
+    """The handler has no dead letter for its record, or a faulty one; ``__cause__`` says why."""
 
 
 class Slots:
@@ -65,6 +71,7 @@ class Slots:
         changed: Callable[[], None],
     ) -> None:
         self.lanes: Lanes[Lane, Work] = Lanes(_topic, config.weights)
+        self.checker = Checker(config)
         self._config = config
         self._metrics = metrics
         self._wanted = wanted
@@ -72,6 +79,7 @@ class Slots:
         self._stopped = False
         self._running: set[asyncio.Task[None]] = set()
         self._since: dict[asyncio.Task[None], tuple[float, Work]] = {}  # the longest first
+        self._stuck: list[Lane] = []  # busy until their partition goes
         self.waiting_bytes = 0
         self.parked = 0
 
@@ -95,6 +103,9 @@ class Slots:
     def drop(self, unwanted: Callable[[Lane], bool]) -> None:
         """Leave what waits in these lanes to the next owner."""
         self.waiting_bytes -= sum(work.size for work in self.lanes.drop(unwanted))
+        for lane in [lane for lane in self._stuck if unwanted(lane)]:
+            self._stuck.remove(lane)
+            self._done(lane)
 
     def stop(self) -> None:
         """Start nothing more; what runs may finish."""
@@ -140,8 +151,10 @@ class Slots:
             work.partition.finish(work.record.offset, outputs, kind)
             lost = ""
             self._done(lane)
-        except RetryLater as error:
-            self._park(lane, work, error)
+        except RetryLater:
+            self._park(lane, work)
+        except _GivingUpFailed as error:
+            self._giving_up_failed(lane, work, error.__cause__ or error)
         except StopPartition as error:
             log.warning("handler stops the partition", error=told(error), **where(work.record))
             self._done(lane)
@@ -151,9 +164,6 @@ class Slots:
             self._done(lane)
             if not work.ending:
                 raise
-        except Exception as error:
-            log.exception("giving up failed", **where(work.record))
-            self._park(lane, work, RetryLater(told(error)))
         finally:
             self._leave(task, work, time.monotonic() - started, lost)
         if stop:  # only now: it cancels what is in hand, which must not be this task
@@ -178,21 +188,50 @@ class Slots:
             self._metrics.lost_seconds.add(lost, by=seconds)
 
     async def _outcome(self, work: Work) -> tuple[Kind, Sequence[Output]]:
-        """The outputs of one attempt, a dead letter's included. Raises ``RetryLater``."""
+        """The outputs of one attempt, a dead letter's included. Raises ``RetryLater``,
+        ``StopPartition`` or ``_GivingUpFailed``."""
         try:
             return "done", await self._attempt(work)
         except GiveUp as error:
-            log.info("given up", code=error.code, attempts=work.attempts, **where(work.record))
-            self._metrics.dead_letters.add(error.code)
-            handler = work.partition.handler
-            return "given_up", handler.give_up(work.record, error, attempts=work.attempts)
+            return "given_up", self._give_up(work, error)
+
+    def _give_up(self, work: Work, error: GiveUp) -> Sequence[Output]:
+        """The dead letter. Where there is none the record stays given up: it is not handled
+        again, which may cost minutes each time, only the giving up is."""
+        work.job = error
+        attempts = work.attempts - work.faults
+        try:
+            outputs = work.partition.handler.give_up(work.record, error, attempts=attempts)
+            self.checker.check(work.record.topic, outputs)
+        except StopPartition:
+            raise
+        except BaseException as fault:
+            if asked_to_stop(fault):
+                raise
+            raise _GivingUpFailed from fault
+        log.info("given up", code=error.code, attempts=attempts, **where(work.record))
+        self._metrics.dead_letters.add(error.code)
+        return outputs
+
+    def _giving_up_failed(self, lane: Lane, work: Work, cause: BaseException) -> None:
+        """Again, at most so many times; then its partition waits for a better handler."""
+        work.faults += 1
+        log.error("giving up failed", error=told(cause), attempt=work.faults, **where(work.record))
+        if work.faults < self._config.max_attempts:
+            self._park(lane, work)
+        elif work.partition.is_open:
+            self._stuck.append(lane)
+            work.partition.stand_still(work.record.offset)
+        else:
+            self._done(lane)
 
     async def _attempt(self, work: Work) -> Sequence[Output]:
         if isinstance(work.job, GiveUp):
             raise work.job
         try:
             outputs = await work.partition.handler.handle(work.job, attempt=work.attempts)
-            self._check(outputs)
+            self.checker.check(work.record.topic, outputs)
+            self.checker.check_sizes(outputs)
         except (GiveUp, StopPartition):
             raise
         except BaseException as error:
@@ -207,25 +246,13 @@ class Slots:
     def _again(self, work: Work, error: BaseException) -> RetryLater | GiveUp:
         """What an error comes to: another attempt, or none."""
         if not isinstance(error, RetryLater):
-            log.error("handler failed", error=type(error).__name__, **where(work.record))
+            log.error("handler failed", error=told(error), **where(work.record))
         if work.attempts >= self._config.max_attempts:
             detail = f"{type(error).__name__} in attempt {work.attempts}"
             return GiveUp("retries-exhausted", detail)
         return RetryLater(str(error))
 
-    def _check(self, outputs: Sequence[Output]) -> None:
-        """Nothing may reach a transaction that fails it, or leaves an input without outcome."""
-        if not outputs or not all(map(_is_output, outputs)):
-            raise TypeError("the handler returned no sequence of outputs")
-        known = self._config.output_topics
-        if known and any(output.topic not in known for output in outputs):
-            raise ValueError("the handler returned outputs for a topic that is not its own")
-        largest = max(map(record_size, outputs))
-        if largest > self._config.max_request_bytes:
-            detail = f"an output of {largest} bytes, allowed are {self._config.max_request_bytes}"
-            raise GiveUp("output-too-large", detail)
-
-    def _park(self, lane: Lane, work: Work, error: RetryLater) -> None:
+    def _park(self, lane: Lane, work: Work) -> None:
         """Wait in the lane, which stays busy, so that its order holds; the slot is free."""
         delay = full_jitter(work.attempts, self._config.retry_base_s, self._config.retry_cap_s)
         place = where(work.record)
@@ -256,15 +283,3 @@ class Slots:
 
 def _topic(lane: Lane) -> str:
     return str(lane[0].source.topic)
-
-
-def _is_output(output: object) -> bool:
-    """Also inside: one text where bytes belong fails its transaction again and again."""
-    return (
-        isinstance(output, Output)
-        and isinstance(output.topic, str)
-        and isinstance(output.key, bytes | None)
-        and isinstance(output.value, bytes | None)
-        and all(isinstance(name, str) for name, _ in output.headers)
-        and all(isinstance(value, bytes | None) for _, value in output.headers)
-    )

@@ -24,9 +24,10 @@ class Record:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Output:
-    """One record to publish. Its partition is that of the input it came from."""
+    """One record to publish, by default to the partition of the input that it came from."""
 
     topic: str
     key: bytes | None
     value: bytes | None
     headers: tuple[Header, ...] = ()
+    partition: int | None = None

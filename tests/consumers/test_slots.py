@@ -1,62 +1,186 @@
-"""What a handler may hand in: garbage must not reach a transaction, which it fails for ever."""
+"""From a lane to the one outcome, against handlers that fail in their last duty: giving up."""
 
+import asyncio
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
 from typing import Any
 
 import pytest
+from aiokafka import TopicPartition
+from structlog.testing import capture_logs
 
 from consumers.config import WorkerConfig
-from consumers.handler import GiveUp
+from consumers.handler import GiveUp, Job, RetryLater, StopPartition
 from consumers.metrics import Metrics
-from consumers.slots import Slots
-from schemas.record import Output
+from consumers.slots import Slots, Work
+from schemas.record import Output, Record
+from tests.wait import wait_until
 
 CONFIG = WorkerConfig(
     bootstrap_servers="none:1",
     group_id="g",
-    topics=("in",),
+    topics=("in", "quiet"),
     output_topics=("out",),
-    max_request_bytes=10_000,
+    silent_topics=frozenset({"quiet"}),
+    max_attempts=3,
+    retry_base_s=0.001,
+    retry_cap_s=0.002,
 )
-GOOD = Output(topic="out", key=b"k", value=None, headers=(("name", None), ("other", b"v")))
+LETTER = Output(topic="out", key=b"k", value=b"letter")
 
 
-def check(outputs: Any, config: WorkerConfig = CONFIG) -> None:
-    Slots(config, Metrics(), lambda: 1, lambda: None)._check(outputs)
+class Handler:
+    """Gives up on every record whose value is not ``fine``; ``letter`` makes the dead letter."""
+
+    def __init__(self, letter: Callable[[], Any] = lambda: [LETTER]) -> None:
+        self._letter = letter
+        self.handled: list[int] = []
+        self.given_up: list[tuple[int, int]] = []
+
+    def open(self, record: Record) -> Job:
+        return Job(record, record.key, None)
+
+    async def handle(self, job: Job, *, attempt: int) -> Sequence[Output]:
+        self.handled.append(job.record.offset)
+        if job.record.topic == "quiet":
+            return ()
+        if job.record.value != b"fine":
+            raise GiveUp("toy", "asked to")
+        return [Output(topic="out", key=b"k", value=b"answer")]
+
+    def give_up(self, record: Record, error: GiveUp, *, attempts: int) -> Sequence[Output]:
+        self.given_up.append((record.offset, attempts))
+        outputs: Sequence[Output] = self._letter()
+        return outputs
 
 
-def output(**fields: Any) -> Output:
-    return Output(**{"topic": "out", "key": b"k", "value": b"v"} | fields)
+@dataclass(eq=False)
+class Partition:
+    """One assignment, as far as a slot looks at it."""
+
+    handler: Handler
+    source: TopicPartition = field(default_factory=lambda: TopicPartition("in", 0))
+    is_open: bool = True
+    abandoned: bool = False
+    stands_at: int | None = None
+    finished: list[tuple[int, str, Sequence[Output]]] = field(default_factory=list)
+
+    def finish(self, offset: int, outputs: Sequence[Output], kind: str) -> None:
+        self.finished.append((offset, kind, outputs))
+
+    def enter(self, task: object, work: object) -> None: ...
+
+    def leave(self, task: object) -> None: ...
+
+    def stand_still(self, offset: int) -> None:
+        self.stands_at = offset
+
+    def abandon(self) -> None:
+        self.abandoned = True
 
 
-def test_good_outputs_pass() -> None:
-    check([GOOD, output(key=None)])
-    check([output(topic="any")], WorkerConfig(bootstrap_servers="n:1", group_id="g", topics=()))
+def slots_of(metrics: Metrics | None = None) -> Slots:
+    return Slots(CONFIG, metrics or Metrics(), lambda: 4, lambda: None)
+
+
+def put(
+    slots: Slots, partition: Any, offset: int, value: bytes, *, lane: str = "a", topic: str = "in"
+) -> None:
+    record = Record(topic=topic, partition=0, offset=offset, timestamp_ms=0, key=b"k", value=value)
+    job = Job(record, lane, None)
+    slots.put((partition, lane), Work(partition, record, job), job)
+    slots.dispatch()
+
+
+def garbage() -> Any:
+    return "text"
+
+
+def cancelled() -> Any:
+    raise asyncio.CancelledError
+
+
+def raising(error: BaseException) -> Callable[[], Any]:
+    def fail() -> Any:
+        raise error
+
+    return fail
 
 
 @pytest.mark.parametrize(
-    "outputs",
+    "letter",
     [
-        None,
-        [],
-        "text",
-        [1, 2],
-        [GOOD, None],
-        [output(value="text")],
-        [output(key="text")],
-        [output(topic=b"out")],
-        [output(headers=((b"name", b"value"),))],
-        [output(headers=(("name", "value"),))],
-        [output(headers=(("only a name",),))],
-        [GOOD, output(topic="nowhere")],
-        [output(headers=(("\ud800", b"v"),))],
+        lambda: None,
+        list,
+        lambda: [LETTER, "text"],
+        lambda: [Output(topic="nowhere", key=b"k", value=b"v")],
+        lambda: [Output(topic="out", key=b"k", value=garbage())],
+        lambda: iter([LETTER]),
+        raising(ValueError("bug")),
+        raising(RetryLater("later")),
+        raising(GiveUp("again", "given up twice")),
+        cancelled,
     ],
-    ids=repr,
 )
-def test_garbage_counts_as_a_failed_attempt(outputs: Any) -> None:
-    with pytest.raises((TypeError, ValueError)):
-        check(outputs)
+async def test_a_faulty_dead_letter_stops_the_partition_loudly_and_no_record_is_lost(
+    letter: Callable[[], Any],
+) -> None:
+    partition, slots = Partition(handler := Handler(letter)), slots_of()
+    with capture_logs() as logs:
+        put(slots, partition, 7, b"bad")
+        put(slots, partition, 8, b"fine")
+        put(slots, partition, 9, b"fine", lane="b")
+        await wait_until(lambda: partition.stands_at is not None)
+    await wait_until(lambda: len(partition.finished) == 1)
+    assert partition.stands_at == 7
+    assert handler.given_up == [(7, 1)] * CONFIG.max_attempts, "tried again, but not for ever"
+    assert sorted(handler.handled) == [7, 9], "handled once; what is behind it in its lane waits"
+    assert partition.finished[0][:2] == (9, "done")
+    said = [line for line in logs if line["event"] == "giving up failed"]
+    assert [(line["offset"], line["log_level"]) for line in said] == [(7, "error")] * 3
 
 
-def test_an_output_that_the_broker_refuses_is_given_up() -> None:
-    with pytest.raises(GiveUp, match="output-too-large"):
-        check([GOOD, output(value=bytes(10_000))])
+async def test_the_lane_of_a_record_that_cannot_be_given_up_goes_with_its_partition() -> None:
+    partition, slots = Partition(Handler(list)), slots_of()
+    put(slots, partition, 7, b"bad")
+    put(slots, partition, 8, b"fine")
+    await wait_until(lambda: partition.stands_at is not None)
+    assert (slots.lanes.busy, slots.lanes.waiting) == (1, 1)
+    slots.drop(lambda lane: lane[0] is partition)  # type: ignore[comparison-overlap]
+    assert (slots.lanes.busy, slots.lanes.waiting, slots.waiting_bytes) == (0, 0, 0)
+
+
+async def test_a_partition_that_goes_meanwhile_leaves_no_busy_lane() -> None:
+    partition, slots = Partition(Handler(list)), slots_of()
+    partition.is_open = False
+    put(slots, partition, 7, b"bad")
+    await wait_until(lambda: slots.lanes.busy == 0)
+    assert partition.stands_at is None
+    assert partition.finished == []
+
+
+async def test_a_dead_letter_that_comes_late_is_counted_once_with_the_handlers_attempts() -> None:
+    letters = iter([None, [LETTER]])
+    metrics = Metrics()
+    partition = Partition(handler := Handler(lambda: next(letters)))
+    put(slots_of(metrics), partition, 7, b"bad")
+    await wait_until(lambda: bool(partition.finished))
+    assert partition.finished == [(7, "given_up", [LETTER])]
+    assert handler.given_up == [(7, 1), (7, 1)]
+    assert handler.handled == [7]
+    assert [s.value for s in metrics.dead_letters.family().samples] == [1.0]
+
+
+async def test_a_handler_may_stop_the_partition_where_it_cannot_give_up() -> None:
+    partition, slots = Partition(Handler(raising(StopPartition("no")))), slots_of()
+    put(slots, partition, 7, b"bad")
+    await wait_until(lambda: partition.abandoned)
+    assert partition.finished == []
+    assert slots.lanes.busy == 0
+
+
+async def test_a_silent_topic_is_finished_without_outputs() -> None:
+    partition = Partition(Handler())
+    put(slots_of(), partition, 7, b"", topic="quiet")
+    await wait_until(lambda: bool(partition.finished))
+    assert partition.finished == [(7, "done", ())]
