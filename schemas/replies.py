@@ -27,7 +27,8 @@ class ReplyCreated(Texted):
     """One part of a reply; ``part`` counts from 1 to ``parts``.
 
     ``in_reply_to`` is always the source, the platform chains the parts. ``hops`` is the
-    source's plus 1. ``built_on`` names everything the model saw.
+    source's plus 1. ``built_on`` names everything the model saw, ``prompt_hash`` the prompt file
+    (sha256 of its bytes, hex).
     """
 
     reply_id: Id
@@ -43,6 +44,7 @@ class ReplyCreated(Texted):
     built_on: Many[Ref] = ()
     decision_id: Id
     hops: Hops
+    prompt_hash: Str | None = None
     created_at: Time
 
     @model_validator(mode="after")
@@ -63,6 +65,7 @@ class ReplyCorrected(Texted):
     langs: Many[Str] = ()
     labels: Many[Str] = (AUTOMATED,)
     built_on: Many[Ref] = ()
+    prompt_hash: Str | None = None
     corrected_at: Time | None = None
 
 
