@@ -78,7 +78,7 @@ async def require_fit(config: WorkerConfig, kafka: KafkaSettings) -> None:
     try:
         cluster = await look(config, kafka)
     except CannotAsk as error:
-        log.warning("starting without the guards", error=str(error))
+        log.warning("starting without the guards", error=error)
         return
     wrong = [c for c in (guard(cluster, config) for guard in START_GUARDS) if c.hard]
     if wrong:

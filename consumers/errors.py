@@ -66,6 +66,13 @@ class OffsetBeyondEnd(ConsumersError):
         )
 
 
+class NoSuchPartition(ConsumersError):
+    """An output names a partition that its topic does not have."""
+
+    def __init__(self, topic: str, partition: int) -> None:
+        super().__init__(f"{topic} has no partition {partition}, which an output is for.")
+
+
 class FaultyOutputs(ConsumersError):
     """What a handler returned can't be published; a fault in its code, not in the record."""
 

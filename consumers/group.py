@@ -7,7 +7,7 @@ assigned partition: what is committed, and where is its beginning.
 
 import asyncio
 import itertools
-from collections.abc import Coroutine
+from collections.abc import Coroutine, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -41,11 +41,15 @@ _WEEK_MS = 7 * 24 * 3600 * 1000
 
 @dataclass
 class Group:
-    """A started consumer and an admin client that is replaced when it fails."""
+    """A started consumer and an admin client that is replaced when it fails.
+
+    ``partitions``: how many each topic of the configuration has.
+    """
 
     config: WorkerConfig
     consumer: AIOKafkaConsumer
     admin: AIOKafkaAdminClient
+    partitions: Mapping[str, int]
     _lock: asyncio.Lock = field(default_factory=asyncio.Lock)
 
     async def committed(self, source: TopicPartition) -> Committed | None:
@@ -95,7 +99,7 @@ async def connect(config: WorkerConfig, stopping: asyncio.Event) -> Group | None
         try:
             await admin.start()
             await consumer.start()
-            await check_topics(config, admin)
+            partitions = await check_topics(config, admin)
         except (KafkaConnectionError, OSError, TimeoutError) as error:
             await bounded(consumer.stop())
             await bounded(admin.close())
@@ -105,7 +109,7 @@ async def connect(config: WorkerConfig, stopping: asyncio.Event) -> Group | None
             await bounded(admin.close())
             raise
         else:
-            return Group(config, consumer, admin)
+            return Group(config, consumer, admin, partitions)
         delay = full_jitter(attempt, config.retry_base_s, config.retry_cap_s)
         if await _set_within(stopping, delay):
             return None
@@ -141,8 +145,8 @@ def new_admin(config: WorkerConfig) -> AIOKafkaAdminClient:
     )
 
 
-async def check_topics(config: WorkerConfig, admin: AIOKafkaAdminClient) -> None:
-    """All topics exist, and every output topic has the partitions of the inputs.
+async def check_topics(config: WorkerConfig, admin: AIOKafkaAdminClient) -> dict[str, int]:
+    """All topics exist, and every output topic has the partitions of the inputs: how many.
 
     Raises ``TopicMissing`` or ``PartitionsDiffer``.
     """
@@ -159,6 +163,7 @@ async def check_topics(config: WorkerConfig, admin: AIOKafkaAdminClient) -> None
         raise TopicMissing(missing, config.bootstrap_servers)
     if len({counts[name] for name in names}) > 1:
         raise PartitionsDiffer({name: counts[name] for name in names})
+    return {name: counts[name] for name in names}
 
 
 async def bounded(closing: Coroutine[Any, Any, object]) -> None:

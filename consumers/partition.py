@@ -317,7 +317,7 @@ class AssignedPartition:
             await self._pause(self._failures)
             await self._settle(tracker)
             if isinstance(error, REFUSALS):
-                self._refused(batch)
+                self._refused(batch, error)
         else:
             self._failures = 0
             self._metrics.transactions.add("committed")
@@ -327,7 +327,7 @@ class AssignedPartition:
                 self._pending.popleft()
             self._done(tracker, batch)
 
-    def _refused(self, batch: Sequence[Finished]) -> None:
+    def _refused(self, batch: Sequence[Finished], error: BaseException) -> None:
         """The broker will never take something in this batch: find it, and set it aside.
 
         What is set aside stays unfinished, so its offset is never passed; the others go on.
@@ -336,8 +336,9 @@ class AssignedPartition:
         if len(batch) == 1 and self._pending and self._pending[0] is batch[0]:
             self._pending.popleft()
             log.error(
-                "the broker refuses this record's outputs; it stays unfinished until the limits"
-                " of the output topics are raised (max.message.bytes) and a worker restarts",
+                "this record's outputs can't be published; it stays unfinished until the output"
+                " topics allow them (max.message.bytes, partitions) and a worker restarts",
+                error=told(error),
                 partition=str(self.source),
                 offset=batch[0].offset,
                 bytes=[record_size(output) for output in batch[0].outputs],

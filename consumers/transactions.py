@@ -1,5 +1,7 @@
 """One transactional producer for one input partition: outputs and offset, all or nothing.
 
+Outputs go to the partition of the input, or to the one that they name.
+
 ``transactional.id`` is group + input topic + partition, so that a new owner's start fences
 the old one, and its start also settles the transaction that the old one left open. Only
 after that start is the committed offset worth reading.
@@ -28,14 +30,19 @@ from aiokafka.structs import OffsetAndMetadata
 
 from consumers.batches import RawBatch, needs_raw_batch
 from consumers.config import WorkerConfig
-from consumers.errors import Fenced, told
+from consumers.errors import Fenced, NoSuchPartition, told
 from consumers.offsets import METADATA_LIMIT, Committed, decode_map
 from schemas.record import Output
 
 log = structlog.get_logger(__name__)
 
 # What no retry changes: the record itself is refused.
-REFUSALS = (MessageSizeTooLargeError, RecordListTooLargeError, InvalidTimestampError)
+REFUSALS = (
+    MessageSizeTooLargeError,
+    RecordListTooLargeError,
+    InvalidTimestampError,
+    NoSuchPartition,
+)
 
 DISCARD_TIMEOUT_S = 2.0
 # Of one partition aiokafka sends one batch after another, each waiting for its answer, so few
@@ -46,6 +53,9 @@ BATCH_BYTES = 512 * 1024
 TRANSACTION_PAUSE_S = 0.002
 # Of the passing errors that Kafka 4 gives to old clients' transactions; 100 by default.
 RETRY_BACKOFF_MS = 20
+
+
+Place = tuple[str, int]  # topic and partition
 
 
 class TransactionalPublisher:
@@ -79,7 +89,7 @@ class TransactionalPublisher:
             await producer.start()
 
     async def publish(self, outputs: Sequence[Output], offset: int, metadata: str) -> None:
-        """One transaction: all outputs to the partition of the input, then the offset.
+        """One transaction: all outputs to their partitions, then the offset.
 
         Raises ``Fenced`` when another owner has started; anything else may have committed
         or not, and only reading the offset back after a new start tells.
@@ -97,8 +107,10 @@ class TransactionalPublisher:
     ) -> None:
         await producer.begin_transaction()
         sent: list[asyncio.Future[object]] = []
-        for topic, batch in self._batches(producer, outputs):
-            future = await producer.send_batch(batch, topic, partition=self._source.partition)
+        for (topic, partition), batch in self._batches(producer, outputs):
+            if partition not in await producer.partitions_for(topic):
+                raise NoSuchPartition(topic, partition)
+            future = await producer.send_batch(batch, topic, partition=partition)
             future.add_done_callback(_look_at)
             sent.append(future)
         offsets = {self._source: OffsetAndMetadata(offset, metadata)}
@@ -110,24 +122,26 @@ class TransactionalPublisher:
 
     def _batches(
         self, producer: AIOKafkaProducer, outputs: Sequence[Output]
-    ) -> Iterator[tuple[str, BatchBuilder]]:
-        """The outputs in record batches, in order within each topic.
+    ) -> Iterator[tuple[Place, BatchBuilder]]:
+        """The outputs in record batches, in order within each partition.
 
         Whole batches cost a third of single sends, since each of those makes a future.
         """
-        open_batches: dict[str, BatchBuilder] = {}
+        open_batches: dict[Place, BatchBuilder] = {}
+        own = self._source.partition
         for output in outputs:
+            place = (output.topic, own if output.partition is None else output.partition)
             if needs_raw_batch(output):
-                if output.topic in open_batches:
-                    yield output.topic, open_batches.pop(output.topic)
-                yield output.topic, RawBatch(output)
+                if place in open_batches:
+                    yield place, open_batches.pop(place)
+                yield place, RawBatch(output)
                 continue
-            batch = open_batches.get(output.topic) or producer.create_batch()
+            batch = open_batches.get(place) or producer.create_batch()
             if not _append(batch, output):
-                yield output.topic, batch
+                yield place, batch
                 batch = producer.create_batch()
                 _append(batch, output)  # an empty batch takes a record of any size
-            open_batches[output.topic] = batch
+            open_batches[place] = batch
         yield from open_batches.items()
 
     async def discard(self) -> None:

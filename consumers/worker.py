@@ -115,6 +115,7 @@ class Worker(ConsumerRebalanceListener):  # type: ignore[misc]  # aiokafka has n
         if group is None:
             return
         self._group = group
+        self._slots.checker.partitions = group.partitions
         group.consumer.subscribe(list(self._config.topics), listener=self)
         try:
             await self._read(group.consumer)

@@ -201,7 +201,7 @@ class TransformersEngine:
         except EngineError as error:
             ready.set_exception(error)
         except BaseException as error:
-            log.error("engine_failed", error=type(error).__name__, detail=str(error))
+            log.error("engine_failed", error=_told(error))
             if not ready.done():
                 ready.set_exception(
                     EngineError(f"The engine cannot start: {type(error).__name__}: {error}")
@@ -241,7 +241,7 @@ class TransformersEngine:
             except Exception as error:
                 failures += 1
                 what = type(error).__name__
-                log.error("engine_step_failed", error=what, detail=str(error), failures=failures)
+                log.error("engine_step_failed", error=_told(error), failures=failures)
                 for reply in batch.clear():
                     reply.fail(EngineUnavailable(f"The engine's step failed: {what}."))
                 if failures >= MAX_FAILURES:
@@ -264,6 +264,13 @@ class TransformersEngine:
             self._inbox.clear()
         for reply in left:
             reply.fail(EngineUnavailable("The engine was stopped."))
+
+
+def _told(error: BaseException) -> str:
+    """For a log line. What torch and the system say is about shapes, memory and files; other
+    errors may quote what they were raised about, so only their kind is told."""
+    safe = isinstance(error, EngineError | RuntimeError | MemoryError | OSError)
+    return repr(error) if safe else type(error).__name__
 
 
 def _use_threads(threads: int) -> None:

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from structlog.testing import capture_logs
 
 from model.engine import (
     Engine,
@@ -161,6 +162,28 @@ async def test_an_engine_that_keeps_failing_gives_up_and_can_be_started_again(
     await until(lambda: not engine_threads())
     await tiny.start()
     assert (await tiny.generate(ask(tiny, "a"))).token_ids
+
+
+@pytest.mark.parametrize(
+    ("error", "told"),
+    [
+        (RuntimeError("out of memory"), "RuntimeError('out of memory')"),
+        (ValueError("what Ada wrote"), "ValueError"),
+        (UnicodeEncodeError("utf-8", "what Ada wrote", 0, 1, "no"), "UnicodeEncodeError"),
+    ],
+)
+async def test_a_failing_step_is_logged_without_what_people_wrote(
+    tiny: TransformersEngine, monkeypatch: pytest.MonkeyPatch, error: Exception, told: str
+) -> None:
+    def fail(*args: Any) -> None:
+        raise error
+
+    with monkeypatch.context() as broken, capture_logs() as logs:
+        broken.setattr(Slots, "decode", fail)
+        with pytest.raises(EngineUnavailable):
+            await tiny.generate(ask(tiny, "r"))
+    assert [line["error"] for line in logs if line["event"] == "engine_step_failed"] == [told]
+    assert "Ada" not in str(logs)
 
 
 def _raise(*args: Any) -> None:
