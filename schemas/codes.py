@@ -44,6 +44,9 @@ class SkipReason(_Documented):
     DELETED = "deleted", "It was gone before it was answered, or tells of a deletion."
     STOPPED = "stopped", "A moderator switched the bot off."
     NO_ANSWER = "no-answer", "The model gave nothing that may be said."
+    KEPT = "kept", "A post that a reply was built on changed; the reply stays as it is."
+    TAKEN_BACK = "taken-back", "The reply to be looked at again had been taken back before."
+    UNKNOWN_REPLY = "unknown-reply", "The bot no longer knows the reply to be looked at again."
 
 
 class ErrorCode(_Documented):

@@ -20,6 +20,12 @@ def reply_id(bot_id: str, source_uri: str, source_revision: str, part: int) -> s
     return _id(bot_id, source_uri, source_revision, part)
 
 
+def follow_up_id(cause: str, kind: str, uri: str) -> str:
+    """Id of what the bot tells itself: ``cause`` is the id of the decision or the record's
+    ``decision_id``, ``kind`` a word, ``uri`` the post that it is about."""
+    return _id(cause, kind, uri)
+
+
 def _id(*parts: str | int) -> str:
     name = json.dumps(parts, ensure_ascii=False, separators=(",", ":"))
     return str(uuid.uuid5(NAMESPACE, name))

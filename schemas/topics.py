@@ -2,7 +2,8 @@
 
 ``infra`` creates topics from it, ``codec`` asks it which type may stand where, ``publish``
 documents it. Topics that meet in one conversation (``partitioned`` = ``conversation``) have
-the same number of partitions, so that partition p of all of them goes to one worker.
+the same number of partitions, so that partition p of all of them goes to one worker. Of these
+``bot.references`` alone is dealt out by another key, the URI of a post, and an own hash.
 """
 
 from collections.abc import Mapping
@@ -19,8 +20,10 @@ from schemas.names import (
     BOT_DIRECT_ACTIVITY,
     BOT_DIRECT_REPLIES,
     BOT_MODERATION,
+    BOT_REFERENCES,
     BOT_REPLAYS,
     BOT_REPLIES,
+    BOT_REVIEWS,
     FEED_ACCOUNTS,
     FEED_DIRECT_MESSAGES,
     FEED_FEEDBACK,
@@ -36,8 +39,10 @@ __all__ = [
     "BOT_DIRECT_ACTIVITY",
     "BOT_DIRECT_REPLIES",
     "BOT_MODERATION",
+    "BOT_REFERENCES",
     "BOT_REPLAYS",
     "BOT_REPLIES",
+    "BOT_REVIEWS",
     "FEED_ACCOUNTS",
     "FEED_DIRECT_MESSAGES",
     "FEED_FEEDBACK",
@@ -58,7 +63,7 @@ MAX_REQUEST_BYTES: Final = DEAD_LETTER_BYTES + 64 * 1024  # for a producer's max
 _HOUR: Final = 3_600_000  # ms
 _DAY: Final = 24 * _HOUR
 
-Key = Literal["conversation", "account", "subject", "replay", "source"]
+Key = Literal["conversation", "account", "subject", "replay", "source", "uri"]
 Cleanup = Literal["delete", "compact"]
 Partitioned = Literal["conversation", "own"]
 
@@ -183,6 +188,22 @@ _TOLD = (
     ),
 )
 
+_INTERNAL = (
+    Topic(
+        name=BOT_REFERENCES,
+        carries="which reply was built on which post, and posts that changed; for the bot itself",
+        key="uri",
+        types=(names.REFERENCE_MADE, names.REFERENCED_CHANGED),
+        private=True,
+    ),
+    Topic(
+        name=BOT_REVIEWS,
+        carries="replies to be looked at again, as a post changed; for the bot itself",
+        types=(names.REVIEW_ASKED,),
+        private=True,
+    ),
+)
+
 _CONTROL = (
     Topic(
         name=BOT_MODERATION,
@@ -205,7 +226,7 @@ _CONTROL = (
 )
 
 TOPICS: Final[Mapping[str, Topic]] = MappingProxyType(
-    {topic.name: topic for topic in (*_FEED, *_SPOKEN, *_TOLD, *_CONTROL)}
+    {topic.name: topic for topic in (*_FEED, *_SPOKEN, *_TOLD, *_INTERNAL, *_CONTROL)}
 )
 
 MEETING: Final = tuple(t.name for t in TOPICS.values() if t.partitioned == "conversation")

@@ -8,7 +8,7 @@ from typing import Any, Final
 
 from pydantic import BaseModel
 
-from schemas import audit, control, feed, names, replies
+from schemas import audit, control, feed, names, replies, reviews
 from schemas.topics import TOPICS
 
 KeyOf = Callable[[Any], str | None]
@@ -66,6 +66,9 @@ EVENT_TYPES: Final[Mapping[str, EventType]] = MappingProxyType(
             EventType(
                 names.MODERATION_COMMANDED, control.ModerationCommanded, attrgetter("subject")
             ),
+            EventType(names.REFERENCE_MADE, reviews.ReferenceMade, attrgetter("uri")),
+            EventType(names.REFERENCED_CHANGED, reviews.PostChanged, attrgetter("uri")),
+            EventType(names.REVIEW_ASKED, reviews.ReviewAsked, _OWN),
         )
     }
 )

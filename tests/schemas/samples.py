@@ -68,6 +68,13 @@ RETRACTED: Json = {
     "reason": "deleted",
     "conversation_id": "conv:1",
 }
+CHANGED: Json = {
+    "uri": "post:1",
+    "revision": "r2",
+    "version": 3,
+    "message": MESSAGE,
+    "at": TIME,
+}
 DECISION: Json = {
     "decision_id": "decision:1",
     "outcome": "replied",
@@ -147,9 +154,32 @@ SAMPLES: dict[str, Json] = {
         "reason": "rude",
         "moderator": "mod:1",
     },
+    names.REFERENCE_MADE: {
+        "uri": "post:1",
+        "revision": "r1",
+        "version": 2,
+        "conversation_id": "conv:1",
+        "partition": 3,
+        "source": REF,
+        "decision_id": "decision:1",
+        "private": False,
+    },
+    names.REFERENCED_CHANGED: CHANGED,
+    names.REVIEW_ASKED: {
+        "conversation_id": "conv:1",
+        "source": REF,
+        "decision_id": "decision:1",
+        "private": False,
+        "change": CHANGED,
+    },
 }
 
-KEYS = {names.ACCOUNT_CHANGED: b"acct:1", names.MODERATION_COMMANDED: b"reply:1"}
+KEYS = {
+    names.ACCOUNT_CHANGED: b"acct:1",
+    names.MODERATION_COMMANDED: b"reply:1",
+    names.REFERENCE_MADE: b"post:1",
+    names.REFERENCED_CHANGED: b"post:1",
+}
 
 
 def sample(name: str) -> Json:

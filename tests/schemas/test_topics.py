@@ -23,6 +23,8 @@ CONTRACT = {
     "bot.audit-private": ("conversation", "delete"),
     "bot.dead-letters": ("source", "delete"),
     "bot.dead-letters-private": ("source", "delete"),
+    "bot.references": ("uri", "delete"),
+    "bot.reviews": ("conversation", "delete"),
     "bot.moderation": ("subject", "compact"),
     "bot.replays": ("replay", "delete"),
 }
