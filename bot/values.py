@@ -55,6 +55,10 @@ class Limits:
     """Longest reply in graphemes."""
     max_bytes: int = 3000
     """Longest reply in bytes of UTF-8."""
+    max_parts: int = 3
+    """Most posts that one long reply may take; 1: it is cut."""
+    markdown: bool = False
+    """Whether the platform shows markdown as it is meant."""
     prompt_tokens: int = 1536
     """Longest prompt; less where the model's context is shorter."""
     post_tokens: int = 384
