@@ -35,7 +35,6 @@ OTHER_VARIABLES = frozenset(
         CONFIG_VARIABLE,
         "TWITE_CACHE",
         "TWITE_VIEWS__DIRECTORY",
-        "TWITE_LIMITS__ENABLED",
     }
 )
 

@@ -18,10 +18,13 @@ from pydantic import BaseModel, ConfigDict, Field, SecretStr, field_validator, m
 from pydantic.fields import FieldInfo
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
+from bot.rates import LiveLimits
+
 PREFIX = "TWITE_"
 # Differ between workers of one fleet, so they are no part of the digest on decisions.
 PER_PROCESS = frozenset({"kafka.group_instance_id"})
 _ADDRESS = re.compile(r"(?:\[[0-9A-Fa-f:.]+\]|[^\s,:/@\[\]]+):([0-9]{1,5})")
+_STORAGE = re.compile(r"memory://|(?:redis|rediss|redis\+unix)://.+")
 _DEVICE = re.compile(r"auto|cpu|mps|cuda(?::[0-9]{1,3})?")
 
 
@@ -209,6 +212,33 @@ class WorkerSettings(Group):
     """Seconds that one try may take before it is cancelled."""
 
 
+class LimitsSettings(LiveLimits):
+    """How much the bot answers, and to whom."""
+
+    file: Path | None = None
+    """TOML file with any of the settings above; it is read again when it changes, without a
+    restart. A broken one leaves the last good ones in force."""
+    storage_uri: SecretStr | None = None
+    """Where answers are counted: ``redis://[user:password@]host:port/db`` (``rediss://`` with
+    TLS, ``redis+unix:///path``) for a fleet that shares its quotas; unset or ``memory://``:
+    each worker counts on its own."""
+    storage_timeout_ms: int = Field(default=500, ge=1, le=60_000)
+    """Milliseconds after which a storage that does not answer counts as away."""
+    storage_away: Literal["memory", "retry"] = "memory"
+    """What to do while the storage is away. ``memory``: count in this worker's memory.
+    ``retry``: try the input again, and give it up after the tries of ``worker.max_attempts``."""
+    memory_keys: int = Field(default=200_000, ge=100, le=100_000_000)
+    """Most accounts, threads and inputs that a worker's memory counts; the longest unused go
+    first."""
+
+    @field_validator("storage_uri")
+    @classmethod
+    def _known_storage(cls, value: SecretStr | None) -> SecretStr | None:
+        if value is not None and not _STORAGE.fullmatch(value.get_secret_value()):
+            raise ValueError("must be memory:// or start with redis://, rediss:// or redis+unix://")
+        return value
+
+
 class HttpSettings(Group):
     """Where a worker serves ``/livez``, ``/readyz`` and ``/metrics``."""
 
@@ -243,6 +273,7 @@ class Settings(BaseSettings):
     bot: BotSettings = BotSettings()
     model: ModelSettings = ModelSettings()
     worker: WorkerSettings = WorkerSettings()
+    limits: LimitsSettings = LimitsSettings()
     http: HttpSettings = HttpSettings()
     logging: LoggingSettings = LoggingSettings()
 
