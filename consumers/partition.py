@@ -1,7 +1,8 @@
 """One assigned partition: its gate, its offsets, and the task that publishes what is finished.
 
 The life of an assignment: start the producer (which fences the owner before us), read the
-committed offset and its map, seek, open the gate. Then the worker takes records in, and
+committed offset and its map, let the caller prepare its views, seek, open the gate. Then the
+worker takes records in, and
 whatever handler finishes hands its outputs to ``finish``; the publishing task puts all that
 is waiting into one transaction. After any exception the producer is thrown away, a new one
 started, the offset read back, and only what did not get through is published again, without
@@ -11,10 +12,8 @@ asking the handler again. Fenced means somebody else owns the partition: let go.
 import asyncio
 import itertools
 import time
-from collections import deque
 from collections.abc import Awaitable, Callable, Sequence
-from dataclasses import dataclass
-from typing import Literal, Protocol
+from typing import Protocol
 
 import structlog
 from aiokafka import TopicPartition
@@ -24,31 +23,16 @@ from consumers.batches import BatchTooLarge, record_size
 from consumers.config import WorkerConfig
 from consumers.errors import Fenced, OffsetBeyondEnd, told
 from consumers.handler import Handler
+from consumers.hooks import Hook, Hooks, nothing
 from consumers.metrics import Metrics, PartitionState
 from consumers.offsets import Committed, OffsetTracker
-from consumers.transactions import (
-    REFUSALS,
-    TransactionalPublisher,
-    asked_to_stop,
-)
+from consumers.outbox import Finished, Kind, Outbox
+from consumers.transactions import REFUSALS, TransactionalPublisher, asked_to_stop
 from schemas.record import Output
 
 log = structlog.get_logger(__name__)
 
 _CANCEL_TIMEOUT_S = 5.0
-
-
-Kind = Literal["done", "given_up"]
-
-
-@dataclass(frozen=True, slots=True)
-class Finished:
-    """A handled record on its way into a transaction. ``at``: when, on the monotonic clock."""
-
-    offset: int
-    outputs: Sequence[Output]
-    kind: Kind
-    at: float
 
 
 class Publisher(Protocol):
@@ -71,7 +55,8 @@ class AssignedPartition:
     ``read_back`` reads the committed offset (None: nothing committed), ``recover`` says what is
     finished where nothing is committed (None: nothing is), ``seek`` moves the consumer (None:
     to the beginning), ``let_go`` asks the worker to rejoin the group and ``changed`` tells it
-    that there is room again.
+    that there is room again. ``prepare`` and ``release``: see ``consumers.hooks``. ``before``:
+    the closing of an earlier assignment of this partition, which is waited for.
     """
 
     def __init__(
@@ -86,6 +71,9 @@ class AssignedPartition:
         let_go: Callable[[TopicPartition], None],
         changed: Callable[[], None],
         metrics: Metrics,
+        prepare: Hook = nothing,
+        release: Hook = nothing,
+        before: "asyncio.Task[None] | None" = None,
         new_publisher: Callable[[WorkerConfig, TopicPartition], Publisher] = TransactionalPublisher,
     ) -> None:
         self.source = source
@@ -103,7 +91,9 @@ class AssignedPartition:
         self._new_publisher = new_publisher
         self._publisher: Publisher | None = None
         self._tracker: OffsetTracker | None = None
-        self._pending: deque[Finished] = deque()
+        self._hooks = Hooks(source, prepare, release, self._pause)
+        self._before = before
+        self._outbox = Outbox(config.max_batch_records, config.max_request_bytes)
         self._timestamps: dict[int, int] = {}  # unfinished records: Kafka's time, ms
         self._wake = asyncio.Event()
         self._idle = asyncio.Event()
@@ -112,7 +102,6 @@ class AssignedPartition:
         self._blocked = False
         self.cautious = False  # ask for one record at a time: a batch could not be read
         self._failures = 0
-        self._alone = 0  # so many records are to be published one by one
         self._task = asyncio.create_task(self._run(), name=f"publish {source}")
 
     # What the worker calls.
@@ -137,14 +126,14 @@ class AssignedPartition:
 
     def finish(self, offset: int, outputs: Sequence[Output], kind: Kind = "done") -> None:
         """A record's outcome is ready to be published."""
-        self._pending.append(Finished(offset, outputs, kind, time.monotonic()))
+        self._outbox.add(offset, outputs, kind)
         self._idle.clear()
         self._wake.set()
 
     @property
     def pending(self) -> int:
         """Finished records that wait for their commit."""
-        return len(self._pending)
+        return len(self._outbox)
 
     def state(self, highwater: int | None) -> PartitionState:
         """For the metrics. ``highwater``: the end of the log as the consumer knows it."""
@@ -157,7 +146,7 @@ class AssignedPartition:
             state="blocked" if self._blocked else "open" if self._open else "opening",
             lag_records=max(0, highwater - self.end) if highwater and tracker else 0,
             lag_seconds=0.0 if oldest_ms is None else max(0.0, now - oldest_ms / 1000),
-            commit_age_seconds=time.monotonic() - self._pending[0].at if self._pending else 0.0,
+            commit_age_seconds=max(0.0, time.monotonic() - self._outbox.since),
             map_fill_ratio=tracker.fill if tracker is not None else 0.0,
         )
 
@@ -199,6 +188,7 @@ class AssignedPartition:
         await self._drain(deadline)
         await self._flush()
         await self._stop_publishing()
+        await self._hooks.release()
 
     def enter(self, task: asyncio.Task[None], work: Cancellable) -> None:
         """A record of this partition is in the handler's hands, in this task."""
@@ -235,7 +225,9 @@ class AssignedPartition:
 
     async def _stop_publishing(self) -> None:
         self._task.cancel()
-        await asyncio.wait([self._task])
+        await asyncio.wait([self._task], timeout=_CANCEL_TIMEOUT_S)
+        if not self._task.done():
+            log.error("a partition ignores its cancellation", partition=str(self.source))
         if self._publisher is not None:
             await self._publisher.discard()
 
@@ -247,7 +239,7 @@ class AssignedPartition:
             while True:
                 await self._wake.wait()
                 self._wake.clear()
-                while self._pending:
+                while self._outbox:
                     await self._publish(tracker)
                 self._idle.set()
         except Fenced:
@@ -270,14 +262,21 @@ class AssignedPartition:
 
     def abandon(self) -> None:
         """Publish nothing more and ask the group again; never start again in place."""
-        self.shut()
-        self._pending.clear()
-        self._idle.set()
-        self._cancel_running()
+        self.forget()
         self._let_go(self.source)
 
+    def forget(self) -> None:
+        """Whatever it holds is another owner's: cancel what runs, leave the rest."""
+        self.shut()
+        self._outbox.clear()
+        self._idle.set()
+        self._cancel_running()
+
     async def _take_over(self) -> OffsetTracker:
+        if self._before is not None:
+            await asyncio.wait([self._before])
         committed = await self._restart(recover=True)
+        await self._hooks.prepare()
         start = await self._find(None if committed is None else committed.offset)
         tracker = OffsetTracker(committed or Committed(start))
         self._tracker = tracker
@@ -297,7 +296,7 @@ class AssignedPartition:
         raise AssertionError("unreachable")
 
     async def _publish(self, tracker: OffsetTracker) -> None:
-        batch = self._next_batch()
+        batch = self._outbox.batch()
         offsets = [finished.offset for finished in batch]
         outputs = [output for finished in batch for output in finished.outputs]
         offset, metadata = tracker.commit_with(offsets)
@@ -323,8 +322,7 @@ class AssignedPartition:
             self._metrics.transactions.add("committed")
             self._metrics.transaction_seconds.add(time.monotonic() - started)
             self._metrics.transaction_records.add(len(batch))
-            for _ in batch:
-                self._pending.popleft()
+            self._outbox.published(batch)
             self._done(tracker, batch)
 
     def _refused(self, batch: Sequence[Finished], error: BaseException) -> None:
@@ -332,31 +330,15 @@ class AssignedPartition:
 
         What is set aside stays unfinished, so its offset is never passed; the others go on.
         """
-        self._alone = len(batch)
-        if len(batch) == 1 and self._pending and self._pending[0] is batch[0]:
-            self._pending.popleft()
+        if (aside := self._outbox.refused(batch)) is not None:
             log.error(
                 "this record's outputs can't be published; it stays unfinished until the output"
                 " topics allow them (max.message.bytes, partitions) and a worker restarts",
                 error=told(error),
                 partition=str(self.source),
-                offset=batch[0].offset,
-                bytes=[record_size(output) for output in batch[0].outputs],
+                offset=aside.offset,
+                bytes=[record_size(output) for output in aside.outputs],
             )
-
-    def _next_batch(self) -> list[Finished]:
-        """From the head of what is finished: bounded in records and in bytes, at least one."""
-        if self._alone:
-            self._alone -= 1
-            return [self._pending[0]]
-        batch: list[Finished] = []
-        room = self._config.max_request_bytes
-        for finished in self._pending:
-            room -= sum(len(output.value or b"") for output in finished.outputs)
-            if batch and (room < 0 or len(batch) >= self._config.max_batch_records):
-                break
-            batch.append(finished)
-        return batch
 
     def _done(self, tracker: OffsetTracker, batch: Sequence[Finished]) -> None:
         tracker.finish(finished.offset for finished in batch)
@@ -370,14 +352,12 @@ class AssignedPartition:
     async def _settle(self, tracker: OffsetTracker) -> None:
         """Did the failed transaction commit? Only a new producer and a read back can tell."""
         committed = await self._restart() or Committed(0)
-        ours = {finished.offset for finished in self._pending}
+        ours = {finished.offset for finished in self._outbox}
         if committed.offset > tracker.end or any(
             committed.covers(offset) for offset in tracker.unfinished - ours
         ):
             raise Fenced(f"{self.source}: another worker finished what is in flight here")
-        through = [f for f in self._pending if committed.covers(f.offset)]
-        self._pending = deque(f for f in self._pending if not committed.covers(f.offset))
-        self._done(tracker, through)
+        self._done(tracker, self._outbox.take_out(lambda f: committed.covers(f.offset)))
 
     async def _restart(self, *, recover: bool = False) -> Committed | None:
         """A fresh producer, then the committed offset; tries until it works."""

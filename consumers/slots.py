@@ -22,8 +22,9 @@ from consumers.errors import told
 from consumers.handler import GiveUp, Job, RetryLater, StopPartition
 from consumers.lanes import Lanes
 from consumers.metrics import Metrics
+from consumers.outbox import Kind
 from consumers.outputs import Checker
-from consumers.partition import AssignedPartition, Kind
+from consumers.partition import AssignedPartition
 from consumers.records import where
 from consumers.transactions import asked_to_stop
 from schemas.record import Output, Record

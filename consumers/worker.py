@@ -23,6 +23,7 @@ from consumers.config import WorkerConfig
 from consumers.errors import told
 from consumers.group import Group, connect
 from consumers.handler import GiveUp, Handler
+from consumers.hooks import Hook, nothing
 from consumers.metrics import Metrics, WorkerState
 from consumers.offsets import Committed
 from consumers.partition import AssignedPartition
@@ -44,6 +45,9 @@ class Worker(ConsumerRebalanceListener):  # type: ignore[misc]  # aiokafka has n
     how many records may be in the handler's hands now, at most ``max_in_flight``: whoever
     does the work sets the pace, up and down, and 0 stops the reading too. ``recover`` says what
     is finished in a partition for which the group has no offset (group offsets expire).
+    ``prepare`` is awaited in each assignment after the partition is fenced off from its owner
+    before and its offset is known, and before anything of it is read; ``release`` after it is
+    closed, once for each ``prepare`` that was begun, whatever became of that.
     """
 
     def __init__(
@@ -53,17 +57,22 @@ class Worker(ConsumerRebalanceListener):  # type: ignore[misc]  # aiokafka has n
         slots: Callable[[], int] | None = None,
         *,
         recover: Callable[[TopicPartition], Awaitable[Committed | None]] | None = None,
+        prepare: Hook | None = None,
+        release: Hook | None = None,
         metrics: Metrics | None = None,
     ) -> None:
         self._config = config
         self._handler_factory = handler_factory
         self._recover = recover or _nothing_finished
+        self._prepare = prepare or nothing
+        self._release = release or nothing
         self.metrics = metrics or Metrics()
         self._turned_at = time.monotonic()
         self._slots = Slots(
             config, self.metrics, slots or (lambda: config.max_in_flight), self._wake
         )
         self._partitions: dict[TopicPartition, AssignedPartition] = {}
+        self._stale: set[asyncio.Task[None]] = set()
         self._turn = 0
         self._stopping = asyncio.Event()
         self._changed = asyncio.Event()
@@ -122,6 +131,7 @@ class Worker(ConsumerRebalanceListener):  # type: ignore[misc]  # aiokafka has n
         finally:
             self._stopping.set()
             await self._close_all(list(self._partitions))
+            await asyncio.gather(*self._stale, return_exceptions=True)
             await group.close()
 
     # Reading: only what there is room for, from partitions that have room.
@@ -269,19 +279,36 @@ class Worker(ConsumerRebalanceListener):  # type: ignore[misc]  # aiokafka has n
         self.metrics.rebalances.add()
         self._assigned = True
         for source in assigned:
-            if (stale := self._partitions.pop(source, None)) is not None:
-                stale.abandon()  # never revoked: whatever it held is the new one's
-            self._partitions[source] = AssignedPartition(
-                source,
-                self._handler_factory(source.topic, source.partition),
-                self._config,
-                read_back=self._group.committed,
-                recover=self._recover,
-                seek=self._group.seek,
-                let_go=self._let_go,
-                changed=self._wake,
-                metrics=self.metrics,
-            )
+            self._partitions[source] = self._take(self._group, source)
+
+    def _take(self, group: Group, source: TopicPartition) -> AssignedPartition:
+        return AssignedPartition(
+            source,
+            self._handler_factory(source.topic, source.partition),
+            self._config,
+            read_back=group.committed,
+            recover=self._recover,
+            seek=group.seek,
+            let_go=self._let_go,
+            changed=self._wake,
+            metrics=self.metrics,
+            prepare=self._prepare,
+            release=self._release,
+            before=self._drop_stale(source),
+        )
+
+    def _drop_stale(self, source: TopicPartition) -> asyncio.Task[None] | None:
+        """An assignment that was never revoked: whatever it held is the new one's."""
+        stale = self._partitions.pop(source, None)
+        if stale is None:
+            return None
+        stale.forget()
+        self._slots.drop(lambda lane: lane[0] is stale)
+        now = asyncio.get_running_loop().time()
+        closing = asyncio.create_task(stale.close(now), name=f"close {source}")
+        self._stale.add(closing)
+        closing.add_done_callback(self._stale.discard)
+        return closing
 
     async def on_partitions_revoked(self, revoked: Sequence[TopicPartition]) -> None:
         """Heartbeats go on meanwhile: finish within the grace, cancel the rest, publish."""

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 import pytest
 from aiokafka import TopicPartition
 from aiokafka.errors import MessageSizeTooLargeError
+from structlog.testing import capture_logs
 
 from consumers.config import WorkerConfig
 from consumers.errors import Fenced, OffsetBeyondEnd
@@ -35,6 +36,7 @@ class FakeBroker:
     committed: Committed | None = None
     recovered: Committed | None = None
     refused: bytes = b""
+    prepare_hangs: bool = False
     metrics: Metrics = field(default_factory=Metrics)
     calls: list[str] = field(default_factory=list)
     faults: list[tuple[str, BaseException]] = field(default_factory=list)
@@ -53,6 +55,16 @@ class FakeBroker:
         self.calls.append("recover")
         self.fault("recover")
         return self.recovered
+
+    async def prepare(self, source: TopicPartition) -> None:
+        self.calls.append("prepare")
+        self.fault("prepare")
+        if self.prepare_hangs:
+            await asyncio.Event().wait()
+
+    async def release(self, source: TopicPartition) -> None:
+        self.calls.append("release")
+        self.fault("release")
 
     async def seek(self, source: TopicPartition, offset: int | None) -> int:
         self.calls.append(f"seek {offset}")
@@ -100,14 +112,14 @@ class Hanging:
         await asyncio.Event().wait()
 
 
-Opener = Callable[[FakeBroker], AssignedPartition]
+Opener = Callable[..., AssignedPartition]
 
 
 @pytest.fixture
 async def open_partition() -> AsyncIterator[Opener]:
     made: list[AssignedPartition] = []
 
-    def make(broker: FakeBroker) -> AssignedPartition:
+    def make(broker: FakeBroker, before: "asyncio.Task[None] | None" = None) -> AssignedPartition:
         made.append(
             AssignedPartition(
                 SOURCE,
@@ -119,6 +131,9 @@ async def open_partition() -> AsyncIterator[Opener]:
                 let_go=broker.let_go.append,
                 changed=lambda: None,
                 metrics=broker.metrics,
+                prepare=broker.prepare,
+                release=broker.release,
+                before=before,
                 new_publisher=broker.new_publisher,
             )
         )
@@ -126,7 +141,11 @@ async def open_partition() -> AsyncIterator[Opener]:
 
     yield make
     for partition in made:
-        await partition.close(asyncio.get_running_loop().time())
+        await close(partition)
+
+
+async def close(partition: AssignedPartition) -> None:
+    await partition.close(asyncio.get_running_loop().time())
 
 
 def output(name: str) -> Output:
@@ -137,7 +156,7 @@ async def test_the_producer_starts_before_the_offset_is_read(open_partition: Ope
     broker = FakeBroker(committed=Committed(7, frozenset({9})))
     partition = open_partition(broker)
     await wait_until(lambda: partition.is_open)
-    assert broker.calls == ["start", "read back", "seek 7"]
+    assert broker.calls == ["start", "read back", "prepare", "seek 7"]
     assert not partition.take(6), "below the committed offset"
     assert [offset for offset in range(7, 11) if partition.take(offset)] == [7, 8, 10]
 
@@ -232,7 +251,7 @@ async def test_closing_publishes_what_is_finished_and_cancels_what_is_not(
     assert hanging.cancelled()
     assert work.ending == "partition"
     assert broker.committed == Committed(1)
-    assert broker.calls[-1] == "discard"
+    assert broker.calls[-2:] == ["discard", "release"]
 
 
 async def test_a_log_that_moved_back_is_let_go_of(open_partition: Opener) -> None:
@@ -266,3 +285,117 @@ async def test_what_the_broker_refuses_is_set_aside_and_the_rest_goes_on(
     await wait_until(lambda: len(broker.outputs) == 3)
     assert broker.committed == Committed(1, frozenset({2, 3}))
     assert not broker.let_go
+
+
+async def test_abandoned_in_the_middle_of_a_commit_it_goes_on_as_abandoned(
+    open_partition: Opener,
+) -> None:
+    broker = FakeBroker()
+    partition = open_partition(broker)
+    await wait_until(lambda: partition.is_open)
+    assert partition.take(0)
+
+    def abandon(step: str) -> None:
+        partition.abandon()
+
+    broker.fault = abandon  # type: ignore[method-assign]
+    with capture_logs() as logs:
+        partition.finish(0, [output("zero")])
+        await wait_until(lambda: broker.committed == Committed(1))
+        await close(partition)
+    assert not [line for line in logs if line["event"] == "partition stopped"]
+
+
+# The caller's hooks: what is prepared is released, once, whatever happens between.
+
+
+async def test_prepare_comes_before_the_gate_and_release_after_the_last_commit(
+    open_partition: Opener,
+) -> None:
+    broker = FakeBroker(committed=Committed(7), prepare_hangs=True)
+    partition = open_partition(broker)
+    await wait_until(lambda: "prepare" in broker.calls)
+    assert broker.calls == ["start", "read back", "prepare"]
+    assert not partition.is_open
+    assert not partition.take(7)
+    await close(partition)
+    assert broker.calls == ["start", "read back", "prepare", "discard", "release"]
+    again = open_partition(broker := FakeBroker(committed=Committed(7)))
+    await wait_until(lambda: again.is_open)
+    assert again.take(7)
+    again.finish(7, [output("seven")])
+    await close(again)
+    assert broker.calls[2:] == ["prepare", "seek 7", "publish 1", "discard", "release"]
+
+
+async def test_prepare_is_tried_again_loudly_and_released_in_between(
+    open_partition: Opener,
+) -> None:
+    broker = FakeBroker(faults=[("prepare", OSError("disk full")), ("prepare", ValueError("x"))])
+    with capture_logs() as logs:
+        partition = open_partition(broker)
+        await wait_until(lambda: partition.is_open)
+    tried = ["prepare", "release", "prepare", "release", "prepare"]
+    assert broker.calls == ["start", "read back", "recover", *tried, "seek None"]
+    said = [(line["log_level"], line["error"]) for line in logs if "preparing" in line["event"]]
+    assert said == [("error", "OSError('disk full')"), ("error", "ValueError")]
+
+
+@pytest.mark.parametrize("error", [asyncio.CancelledError(), TimeoutError()])
+async def test_a_cancellation_that_nobody_asked_for_is_an_error_of_prepare(
+    open_partition: Opener, error: BaseException
+) -> None:
+    broker = FakeBroker(faults=[("prepare", error)])
+    partition = open_partition(broker)
+    await wait_until(lambda: partition.is_open)
+    assert broker.calls.count("prepare") == 2
+
+
+async def test_what_was_never_prepared_is_not_released(open_partition: Opener) -> None:
+    broker = FakeBroker(faults=[("start", ConnectionError())] * 1000)
+    partition = open_partition(broker)
+    await wait_until(lambda: broker.calls.count("start") > 1)
+    await close(partition)
+    assert "prepare" not in broker.calls
+    assert "release" not in broker.calls
+
+
+async def test_fenced_is_released_once_when_it_is_closed(open_partition: Opener) -> None:
+    broker = FakeBroker()
+    partition = open_partition(broker)
+    await wait_until(lambda: partition.is_open)
+    assert partition.take(0)
+    broker.faults = [("before commit", Fenced("somebody else"))]
+    partition.finish(0, [output("zero")])
+    await wait_until(lambda: bool(broker.let_go))
+    assert "release" not in broker.calls, "handlers may still be at work"
+    await asyncio.gather(close(partition), close(partition))
+    await close(partition)
+    assert broker.calls.count("release") == 1
+
+
+async def test_a_release_that_fails_is_told_and_holds_up_nothing(open_partition: Opener) -> None:
+    broker = FakeBroker(faults=[("release", OSError("disk full"))])
+    partition = open_partition(broker)
+    await wait_until(lambda: partition.is_open)
+    with capture_logs() as logs:
+        await close(partition)
+    assert [line["error"] for line in logs if "releasing" in line["event"]] == [
+        "OSError('disk full')"
+    ]
+
+
+async def test_an_assignment_waits_for_the_end_of_the_one_before(open_partition: Opener) -> None:
+    broker = FakeBroker()
+    ended = asyncio.Event()
+
+    async def closing() -> None:
+        await ended.wait()
+        broker.calls.append("end of the one before")
+
+    partition = open_partition(broker, asyncio.create_task(closing()))
+    await asyncio.sleep(0)
+    assert broker.calls == []
+    ended.set()
+    await wait_until(lambda: partition.is_open)
+    assert broker.calls[:2] == ["end of the one before", "start"]

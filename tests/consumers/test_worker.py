@@ -116,3 +116,29 @@ async def test_a_batch_too_large_of_an_earlier_assignment_is_read_again_by_the_n
     await ask(worker, consumer)
     assert consumer.sought == [(SOURCE, 49)]
     assert not before.cautious
+
+
+@dataclass(eq=False)
+class Stale:
+    """An assignment that nobody revoked."""
+
+    calls: list[str] = field(default_factory=list)
+
+    def forget(self) -> None:
+        self.calls.append("forget")
+
+    async def close(self, deadline: float) -> None:
+        self.calls.append("close")
+
+
+async def test_an_assignment_that_was_never_revoked_is_closed_before_the_next_begins() -> None:
+    worker = Worker(CONFIG, lambda topic, partition: cast("Any", None))
+    assert worker._drop_stale(SOURCE) is None
+    worker._partitions[SOURCE] = cast("Any", stale := Stale())
+    closing = worker._drop_stale(SOURCE)
+    assert stale.calls == ["forget"], "nothing more of it may be published"
+    assert SOURCE not in worker._partitions
+    assert closing is not None
+    await closing
+    assert stale.calls == ["forget", "close"]
+    assert not worker._rejoin_wanted, "the group has just settled"
