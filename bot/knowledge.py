@@ -139,7 +139,7 @@ class Knowledge(Protocol):
 
     def question(self, uri: str) -> Question | None:
         """The latest input event about that post or message, to ask it again; none where it is
-        unknown or deleted. Its post is as the event had it: see ``latest`` for the newest."""
+        unknown or deleted. Every post in it is the newest that is known of its uri."""
         ...
 
     # How far the views are.
@@ -170,6 +170,11 @@ class Knowledge(Protocol):
         """The newest of a post or message; none where nothing is known."""
         ...
 
+    def changed(self, post: Post | Message) -> Stored | None:
+        """What became of that very revision since: another one, or a deletion; none where
+        nothing newer is known. Cheaper than ``latest`` in the usual case of none."""
+        ...
+
     def ancestors(self, post: Post, limit: int) -> tuple[Post, ...]:
         """Root-most first, an unbroken run that ends at the parent, all of one conversation.
 
@@ -185,10 +190,6 @@ class Knowledge(Protocol):
     def siblings(self, post: Post, authors: Collection[str], limit: int) -> tuple[Post, ...]:
         """The latest post of each of these authors that answers the same parent and was there
         before ``post``; oldest first."""
-        ...
-
-    def echoed(self, source_uri: str, author_id: str) -> bool:
-        """Whether the platform has shown a post of that author that answers ``source_uri``."""
         ...
 
     def turns(self, message: Message, limit: int, oldest: datetime) -> tuple[Turn, ...]:

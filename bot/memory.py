@@ -1,8 +1,8 @@
-"""What was met before in this assignment of one partition, so that repeats are told from firsts.
+"""What passed through this process, so that repeats are told from firsts before a view has them.
 
-In: decoded inputs in offset order. Out: ``Seen``. Bounded: the entries that nobody asked for the
-longest go first. It lives in memory and goes with the assignment; a view of the audit topic
-takes its place later, behind the same ``meet``.
+In: decoded inputs in offset order, and what was decided about them. Out: ``Seen`` and
+``ReplySet``. Bounded: the entries that nobody asked for the longest go first. ``NoKnowledge`` is
+all that the bot knows where there are no views; ``bot/known.py`` lays ``Memory`` over the views.
 
 A dead letter is an outcome, so a second copy of its record is a repeat. Only a record that
 was re-driven on purpose may try again, and only where the first try ended as a dead letter:
@@ -11,13 +11,27 @@ it then takes the place of the first, so that a second one of the same is a repe
 
 import hashlib
 from collections import OrderedDict
-from collections.abc import Container
+from collections.abc import Collection, Container, Sequence
+from datetime import datetime
 
-from bot.values import Seen, Source, written
+from bot.knowledge import (
+    UNKNOWN_ACCOUNT,
+    AccountState,
+    ReplyPart,
+    ReplySet,
+    Stored,
+    Surface,
+    Turn,
+)
+from bot.values import Question, Seen, Source, is_open, written
+from schemas.audit import DecisionRecorded
+from schemas.codes import Outcome
 from schemas.envelope import Envelope
 from schemas.feed import Message, Post
+from schemas.replies import ReplyCreated
 
 ENTRIES = 100_000
+REPLIES = 10_000
 
 
 class Recent:
@@ -63,17 +77,35 @@ class Bounded:
 
 
 class Memory:
-    """Events by (source, id), posts by (URI, revision), and posts by URI."""
+    """Events by (source, id), posts by (URI, revision), posts by URI, and fresh replies."""
 
-    def __init__(self, entries: int = ENTRIES) -> None:
+    def __init__(self, entries: int = ENTRIES, replies: int = REPLIES) -> None:
         self._events = Recent(entries)
         self._revisions = Recent(entries)
         self._posts = Recent(entries)
         self._failed = Bounded(entries)
+        self._answered = Bounded(entries)
+        self._max_replies = replies
+        self._replies: OrderedDict[str, ReplySet] = OrderedDict()
 
     def failed(self, decision: str) -> None:
         """The input of ``decision`` became a dead letter."""
         self._failed.add(decision)
+
+    def decided(self, record: DecisionRecorded, replies: Sequence[ReplyCreated]) -> None:
+        """A decision was made; what it says counts from now on."""
+        if record.outcome is not Outcome.REPLIED or not replies:
+            return
+        self._answered.add(record.decision_id)
+        said = reply_set(record.decision_id, replies)
+        self._replies[said.source.uri] = said
+        self._replies.move_to_end(said.source.uri)
+        if len(self._replies) > self._max_replies:
+            self._replies.popitem(last=False)
+
+    def replies_to(self, source_uri: str) -> ReplySet | None:
+        """What was said here lately to that post or message."""
+        return self._replies.get(source_uri)
 
     def meet(
         self, envelope: Envelope, data: Source, decision: str, *, redriven: bool = False
@@ -90,13 +122,100 @@ class Memory:
             return Seen(duplicate_of=event)
         revision = self._revisions.first(decision, post.uri, post.revision)
         earlier = self._posts.first(decision, post.uri)
-        return Seen(duplicate_of=event or revision, earlier=earlier)
+        return Seen(event or revision, earlier, answered=earlier in self._answered)
 
     def _try_again(self, envelope: Envelope, post: Post | Message | None, decision: str) -> None:
         self._events.replace(self._failed, decision, envelope.source, envelope.id)
         if post is not None:
             self._revisions.replace(self._failed, decision, post.uri, post.revision)
             self._posts.replace(self._failed, decision, post.uri)
+
+
+class NoKnowledge:
+    """``Knowledge`` without views: it knows what passed through it, and else nothing."""
+
+    def __init__(self, entries: int = ENTRIES) -> None:
+        self._memory = Memory(entries)
+
+    def meet(
+        self, envelope: Envelope, data: Source, decision_id: str, *, redriven: bool = False
+    ) -> None:
+        self._memory.meet(envelope, data, decision_id, redriven=redriven)
+
+    def seen(
+        self, envelope: Envelope, data: Source, decision_id: str, *, redriven: bool = False
+    ) -> Seen:
+        return self._memory.meet(envelope, data, decision_id, redriven=redriven)
+
+    def decided(self, record: DecisionRecorded, replies: Sequence[ReplyCreated]) -> None:
+        self._memory.decided(record, replies)
+
+    def failed(self, decision_id: str) -> None:
+        self._memory.failed(decision_id)
+
+    def replies_to(self, source_uri: str) -> ReplySet | None:
+        return self._memory.replies_to(source_uri)
+
+    def question(self, uri: str) -> Question | None:
+        return None
+
+    async def reached(self, timestamp_ms: int) -> bool:
+        return False
+
+    def positions(self) -> dict[str, int]:
+        return {}
+
+    def account(self, account_id: str) -> AccountState:
+        return UNKNOWN_ACCOUNT
+
+    def conversation_blocked(self, conversation_id: str) -> bool:
+        return False
+
+    def stopped(self, surface: Surface) -> bool:
+        return False
+
+    def latest(self, uri: str) -> Stored | None:
+        return None
+
+    def changed(self, post: Post | Message) -> Stored | None:
+        return None
+
+    def ancestors(self, post: Post, limit: int) -> tuple[Post, ...]:
+        return ()
+
+    def quoted(self, post: Post | Message) -> Post | None:
+        return None
+
+    def siblings(self, post: Post, authors: Collection[str], limit: int) -> tuple[Post, ...]:
+        return ()
+
+    def turns(self, message: Message, limit: int, oldest: datetime) -> tuple[Turn, ...]:
+        return ()
+
+
+def reply_set(decision_id: str, replies: Sequence[ReplyCreated]) -> ReplySet:
+    """The reply as it was made just now; ``replies`` are all its parts, at least one."""
+    parts = tuple(_part(reply) for reply in replies)
+    first = replies[0]
+    private = not is_open(first.visibility)
+    return ReplySet(first.in_reply_to, first.conversation_id, decision_id, parts, private)
+
+
+def _part(reply: ReplyCreated) -> ReplyPart:
+    return ReplyPart(
+        reply_id=reply.reply_id,
+        source=reply.in_reply_to,
+        conversation_id=reply.conversation_id,
+        part=reply.part,
+        parts=reply.parts,
+        text=reply.text,
+        facets=reply.facets,
+        langs=reply.langs,
+        visibility=reply.visibility,
+        built_on=reply.built_on,
+        decision_id=reply.decision_id,
+        created_at=reply.created_at,
+    )
 
 
 def _digest(key: tuple[str, ...]) -> bytes:
