@@ -2,13 +2,17 @@
 
 In: what ``twite.toml``, ``TWITE_LIMITS__*`` and the limits file say. Out: ``LiveLimits``, frozen
 and checked. Rates are written as the ``limits`` library reads them: ``30 per minute; 300 per
-hour``; nothing at all is no limit, ``0 per day`` allows nothing. Next: ``bot/quotas.py`` counts by them.
+hour``; nothing at all is no limit, ``0 per day`` allows nothing. Next: ``bot/quotas.py`` counts
+by them.
 """
 
 import functools
+from typing import TYPE_CHECKING
 
-from limits import RateLimitItem, parse_many
 from pydantic import BaseModel, ConfigDict, Field, field_validator
+
+if TYPE_CHECKING:  # it takes a moment, and every command reads the settings
+    from limits import RateLimitItem
 
 MAX_WINDOW_S = 366 * 86_400
 MAX_AMOUNT = 10**9
@@ -50,8 +54,10 @@ class LiveLimits(BaseModel):
 
 
 @functools.lru_cache(maxsize=256)
-def rates_of(text: str) -> tuple[RateLimitItem, ...]:
+def rates_of(text: str) -> "tuple[RateLimitItem, ...]":
     """The rates of one setting, the shortest window first. Raises ``ValueError``."""
+    from limits import parse_many
+
     if not text.strip():
         return ()
     try:

@@ -24,7 +24,10 @@ PREFIX = "TWITE_"
 # Differ between workers of one fleet, so they are no part of the digest on decisions.
 PER_PROCESS = frozenset({"kafka.group_instance_id"})
 _ADDRESS = re.compile(r"(?:\[[0-9A-Fa-f:.]+\]|[^\s,:/@\[\]]+):([0-9]{1,5})")
-_STORAGE = re.compile(r"memory://|(?:redis|rediss|redis\+unix)://.+")
+_STORAGE = re.compile(
+    r"memory://|redis\+unix:///[^?]+(?:\?.*)?"
+    r"|rediss?://(?:[^@/]*@)?(?:\[[0-9A-Fa-f:.]+\]|[^\s@/:\[\]]+):[0-9]{1,5}(?:/[0-9]*)?(?:\?.*)?"
+)
 _DEVICE = re.compile(r"auto|cpu|mps|cuda(?::[0-9]{1,3})?")
 
 
@@ -235,7 +238,10 @@ class LimitsSettings(LiveLimits):
     @classmethod
     def _known_storage(cls, value: SecretStr | None) -> SecretStr | None:
         if value is not None and not _STORAGE.fullmatch(value.get_secret_value()):
-            raise ValueError("must be memory:// or start with redis://, rediss:// or redis+unix://")
+            raise ValueError(
+                "must be memory://, redis://host:port/db, rediss://host:port/db or"
+                " redis+unix:///path"
+            )
         return value
 
 
