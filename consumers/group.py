@@ -7,7 +7,9 @@ assigned partition: what is committed, and where is its beginning.
 
 import asyncio
 import itertools
-from collections.abc import Coroutine, Mapping
+import time
+from collections import deque
+from collections.abc import Callable, Coroutine, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -17,7 +19,7 @@ from aiokafka.admin import AIOKafkaAdminClient
 from aiokafka.coordinator.assignors.range import RangePartitionAssignor
 from aiokafka.errors import KafkaConnectionError, KafkaError
 
-from consumers import batches
+from consumers import batches, quiet
 from consumers.backoff import full_jitter
 from consumers.config import WorkerConfig
 from consumers.errors import (
@@ -36,7 +38,34 @@ _STOP_TIMEOUT_S = 5.0
 # A topic that was just created is not known to every broker at once.
 _METADATA_TRIES = 8
 _METADATA_PAUSE_S = 0.25
+# A static member that lost its place so often in this time has a twin.
+_LOSSES = 3
+_LOSSES_WITHIN_S = 300.0
 _WEEK_MS = 7 * 24 * 3600 * 1000
+
+
+class Membership:
+    """Tells a static member from two that were given the same ``group_instance_id``.
+
+    aiokafka knows no FENCED_INSTANCE_ID: it sees that its member id is not known any more and
+    joins again, by which it takes the place of the other, and so on for ever.
+    """
+
+    def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
+        self._clock = clock
+        self._member_id = ""
+        self._lost: deque[float] = deque(maxlen=_LOSSES)
+
+    def has_twin(self, member_id: str) -> bool:
+        """Asked at each assignment; True once for every so many lost places in a short time."""
+        before, self._member_id = self._member_id, member_id
+        if before in ("", member_id):
+            return False
+        self._lost.append(self._clock())
+        found = len(self._lost) == _LOSSES and self._lost[-1] - self._lost[0] <= _LOSSES_WITHIN_S
+        if found:
+            self._lost.clear()
+        return found
 
 
 @dataclass
@@ -51,6 +80,18 @@ class Group:
     admin: AIOKafkaAdminClient
     partitions: Mapping[str, int]
     _lock: asyncio.Lock = field(default_factory=asyncio.Lock)
+    _membership: Membership = field(default_factory=Membership)
+
+    def assigned(self) -> None:
+        """Called at each assignment: has a worker with our ``group_instance_id`` come between?"""
+        static = self.config.group_instance_id
+        if static and self._membership.has_twin(self.consumer._coordinator.member_id):
+            log.error(
+                "another worker seems to run with the same group_instance_id; they take the"
+                " partitions from each other for ever: stop one, or give each its own",
+                group_instance_id=static,
+                group=self.config.group_id,
+            )
 
     async def committed(self, source: TopicPartition) -> Committed | None:
         """What the group has committed, read only after the producer of ``source`` started."""
@@ -119,6 +160,7 @@ async def connect(config: WorkerConfig, stopping: asyncio.Event) -> Group | None
 def new_consumer(config: WorkerConfig) -> AIOKafkaConsumer:
     """A group consumer that never commits by itself and sees only committed records."""
     batches.install(config.max_batch_bytes)
+    quiet.install()
     return AIOKafkaConsumer(
         bootstrap_servers=config.bootstrap_servers,
         client_id=config.client_id,

@@ -278,6 +278,7 @@ class Worker(ConsumerRebalanceListener):  # type: ignore[misc]  # aiokafka has n
             return
         self.metrics.rebalances.add()
         self._assigned = True
+        self._group.assigned()
         for source in assigned:
             self._partitions[source] = self._take(self._group, source)
 
