@@ -1,0 +1,1 @@
+"""The bot's views: what it remembers, as tables made of topics."""
