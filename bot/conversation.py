@@ -14,6 +14,7 @@ from datetime import datetime
 from bot import policy
 from bot.audit import Stopwatch, Trace, decision_record, id_of
 from bot.context import ContextPost, gather
+from bot.facts import Facts
 from bot.prompt import Composed, compose
 from bot.reply import allow_set, check, first_reply_id, lang_of, make, seed_of
 from bot.values import Asked, Question, Setup, post_of
@@ -58,7 +59,8 @@ async def answer(
     watch = Stopwatch(counter)
     trace = Trace(asked=asked, timings_ms=watch.timings_ms)
 
-    verdict, rules = policy.decide(asked, policy.Settings.of(setup.bot, setup.limits))
+    facts = Facts(now_ms=int(now().timestamp() * 1000))
+    verdict, rules = policy.judge(asked, policy.Settings.of(setup.bot, setup.limits), facts)
     trace = replace(trace, rules=rules)
     watch.lap("policy")
     if isinstance(verdict, policy.Skip):

@@ -1,16 +1,21 @@
 """Whether the bot answers an input at all.
 
-In: one input and a few settings. Out: ``Answer`` or ``Skip`` with its reason, and the verdict
-of every rule that ran, for the audit. Each rule is one small pure function; ``RULES`` is the
-order in which they run, and the first skip ends it. Next: ``bot/context.py``.
-
-Rules to come (quotas, consent, too old, the kill switch) are more functions in that tuple.
+In: one input, a few settings, and what is known about it. Out: ``Answer`` or ``Skip`` with its
+reason, and the verdict of every rule that ran, for the audit. Each rule is one small pure
+function over ``Facts``, which ``bot/facts.py`` gathers first; ``RULES`` is the order in which
+they run, and the first skip ends it. ``quota`` is the last: what is skipped for another reason
+takes nobody's share. Next: ``bot/context.py``.
 """
 
-from collections.abc import Callable, Iterable
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, replace
+from datetime import datetime
 from typing import cast
 
+from bot.echoes import Echoes
+from bot.facts import Facts, claim_of, gather
+from bot.knowledge import Knowledge
+from bot.quotas import Quotas
 from bot.values import Asked, BotIdentity, Limits, Question, visibility_of, written
 from schemas.audit import RuleVerdict
 from schemas.codes import SkipReason
@@ -28,6 +33,7 @@ from schemas.feed import (
 MAX_HOPS = 255
 PASS = "pass"  # noqa: S105 - a verdict
 SKIP = "skip"
+HOUR_MS = 3_600_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,62 +55,70 @@ class Skip:
 class Settings:
     """What the rules need to know about the bot."""
 
-    bot_id: str
+    bot: BotIdentity
     hop_limit: int
 
     @classmethod
     def of(cls, bot: BotIdentity, limits: Limits) -> "Settings":
-        return cls(bot.id, limits.hop_limit)
+        return cls(bot, limits.hop_limit)
 
 
-Rule = Callable[[Asked, Settings], Skip | None]
+@dataclass(frozen=True, slots=True)
+class Rule:
+    """One rule: its name in the audit, its test, and the reasons for which it can skip."""
+
+    name: str
+    check: Callable[[Asked, Settings, Facts], Skip | None]
+    reasons: tuple[SkipReason, ...]
 
 
-def duplicate(asked: Asked, _: Settings) -> Skip | None:
-    """The same event, or the same revision, was met before."""
+def duplicate(asked: Asked, _: Settings, __: Facts) -> Skip | None:
+    """The same event, or the same revision of a post, was met before, however long ago."""
     first = asked.seen.duplicate_of
     return Skip(SkipReason.DUPLICATE, f"first decision {first}") if first else None
 
 
-def own_post(asked: Asked, settings: Settings) -> Skip | None:
+def own_post(asked: Asked, settings: Settings, _: Facts) -> Skip | None:
     """The bot never answers itself; its own messages come back as the platform shows them."""
     post = written(asked.data)
-    return Skip(SkipReason.OWN_POST) if post and post.author.id == settings.bot_id else None
+    return Skip(SkipReason.OWN_POST) if post and post.author.id == settings.bot.id else None
 
 
-def deleted(asked: Asked, _: Settings) -> Skip | None:
-    """A deletion asks nothing."""
-    return Skip(SkipReason.DELETED) if isinstance(asked.data, MessageDeleted) else None
+def deleted(asked: Asked, _: Settings, facts: Facts) -> Skip | None:
+    """A deletion asks nothing, and what was deleted meanwhile is not answered."""
+    if isinstance(asked.data, MessageDeleted):
+        return Skip(SkipReason.DELETED)
+    return Skip(SkipReason.DELETED, "deleted meanwhile") if facts.gone else None
 
 
-def edited(asked: Asked, _: Settings) -> Skip | None:
-    """A new revision never makes a second reply."""
-    earlier = asked.seen.earlier
-    if earlier:
-        return Skip(SkipReason.EDITED, f"earlier revision in decision {earlier}")
+def edited(asked: Asked, _: Settings, __: Facts) -> Skip | None:
+    """A new revision of what was answered corrects that answer; it never makes a second one."""
+    seen = asked.seen
+    if seen.earlier:
+        return Skip(SkipReason.EDITED, f"earlier revision in decision {seen.earlier}")
     return Skip(SkipReason.EDITED) if isinstance(asked.data, MessageEdited) else None
 
 
-def not_addressed(asked: Asked, settings: Settings) -> Skip | None:
+def not_addressed(asked: Asked, settings: Settings, _: Facts) -> Skip | None:
     """Only accounts, facets, parents and quotes count: a handle in a text is just text."""
     match asked.data:
         case MentionCreated():
-            detail = _mention_fault(asked.data, settings.bot_id)
+            detail = _mention_fault(asked.data, settings.bot.id)
         case MessageCreated() | MessageEdited():
-            detail = _message_fault(asked.data.message, settings.bot_id)
+            detail = _message_fault(asked.data.message, settings.bot.id)
         case _:
             detail = None
     return Skip(SkipReason.NOT_ADDRESSED, detail) if detail else None
 
 
-def visibility(asked: Asked, _: Settings) -> Skip | None:
+def visibility(asked: Asked, _: Settings, __: Facts) -> Skip | None:
     """A visibility that nobody knows can't be honoured."""
     post = written(asked.data)
     known = post is None or visibility_of(post) is not None
     return None if known else Skip(SkipReason.VISIBILITY, "unknown visibility")
 
 
-def loop(asked: Asked, settings: Settings) -> Skip | None:
+def loop(asked: Asked, settings: Settings, _: Facts) -> Skip | None:
     """Bots that answer bots stop at the hop limit; nobody goes on at the end of the counter."""
     post = written(asked.data)
     if post is None:
@@ -113,25 +127,128 @@ def loop(asked: Asked, settings: Settings) -> Skip | None:
     return Skip(SkipReason.LOOP, f"{post.hops} hops") if post.hops > limit else None
 
 
-RULES: tuple[tuple[str, Rule], ...] = (
-    ("duplicate", duplicate),
-    ("own-post", own_post),
-    ("deleted", deleted),
-    ("edited", edited),
-    ("not-addressed", not_addressed),
-    ("visibility", visibility),
-    ("loop", loop),
+def echo(_: Asked, __: Settings, facts: Facts) -> Skip | None:
+    """Whoever says back what the bot just said is not answered, whatever the hops."""
+    return Skip(SkipReason.LOOP, "the bot's own words") if facts.echo else None
+
+
+def too_old(asked: Asked, _: Settings, facts: Facts) -> Skip | None:
+    """Kafka took it in more than ``limits.max_age_hours`` ago. One without a time is not old."""
+    age_ms = facts.now_ms - asked.timestamp_ms
+    if asked.timestamp_ms < 0 or age_ms <= facts.max_age_hours * HOUR_MS:
+        return None
+    return Skip(SkipReason.TOO_OLD, f"{age_ms / HOUR_MS:.1f} hours old")
+
+
+def opted_out(_: Asked, __: Settings, facts: Facts) -> Skip | None:
+    """The asker wants no answers, whoever's post it is."""
+    return Skip(SkipReason.OPTED_OUT) if facts.asker.opted_out else None
+
+
+def account_deleted(_: Asked, __: Settings, facts: Facts) -> Skip | None:
+    """The asker's account is gone, and its posts with it."""
+    return Skip(SkipReason.DELETED, "the account is gone") if facts.asker.deleted else None
+
+
+def blocked(_: Asked, __: Settings, facts: Facts) -> Skip | None:
+    """The asker blocked the bot, or a moderator blocked the asker or the conversation."""
+    if facts.asker.blocked_bot:
+        return Skip(SkipReason.BLOCKED, "by the asker")
+    if facts.asker.moderator_blocked:
+        return Skip(SkipReason.BLOCKED, "the account, by a moderator")
+    if facts.conversation_blocked:
+        return Skip(SkipReason.BLOCKED, "the conversation, by a moderator")
+    return None
+
+
+def stopped(_: Asked, __: Settings, facts: Facts) -> Skip | None:
+    """A moderator switched the bot off, everywhere or for this kind of input."""
+    return Skip(SkipReason.STOPPED) if facts.stopped else None
+
+
+def quota(_: Asked, __: Settings, facts: Facts) -> Skip | None:
+    """A quota of the asker, the thread, the person under whose post it stands, or all together
+    is used up."""
+    used_up = facts.taken.used_up
+    return Skip(SkipReason.QUOTA, used_up) if used_up else None
+
+
+RULES: tuple[Rule, ...] = (
+    Rule("duplicate", duplicate, (SkipReason.DUPLICATE,)),
+    Rule("own-post", own_post, (SkipReason.OWN_POST,)),
+    Rule("deleted", deleted, (SkipReason.DELETED,)),
+    Rule("edited", edited, (SkipReason.EDITED,)),
+    Rule("not-addressed", not_addressed, (SkipReason.NOT_ADDRESSED,)),
+    Rule("visibility", visibility, (SkipReason.VISIBILITY,)),
+    Rule("loop", loop, (SkipReason.LOOP,)),
+    Rule("echo", echo, (SkipReason.LOOP,)),
+    Rule("too-old", too_old, (SkipReason.TOO_OLD,)),
+    Rule("opted-out", opted_out, (SkipReason.OPTED_OUT,)),
+    Rule("account-deleted", account_deleted, (SkipReason.DELETED,)),
+    Rule("blocked", blocked, (SkipReason.BLOCKED,)),
+    Rule("stopped", stopped, (SkipReason.STOPPED,)),
+    Rule("quota", quota, (SkipReason.QUOTA,)),
 )
+"""All rules, in the order in which they run."""
 
 
-def decide(asked: Asked, settings: Settings) -> tuple[Answer | Skip, tuple[RuleVerdict, ...]]:
-    """The decision and the verdict of every rule that ran, in their order."""
+def _named(*names: str) -> tuple[Rule, ...]:
+    return tuple(rule for rule in RULES if rule.name in names)
+
+
+BEFORE_QUOTA, QUOTA = RULES[:-1], RULES[-1:]
+SECOND_LOOK = _named("deleted", "opted-out", "account-deleted", "blocked", "stopped")
+"""What may have changed while the answer was made: asked again before it is published."""
+REVIEW = _named(
+    "own-post", "deleted", "not-addressed", "visibility", "loop",
+    "opted-out", "account-deleted", "blocked", "stopped",
+)  # fmt: skip
+"""What must still hold for a reply that is there already, when what it was built on changes."""
+
+Verdict = tuple[Answer | Skip, tuple[RuleVerdict, ...]]
+
+
+async def decide(
+    asked: Asked,
+    settings: Settings,
+    knowledge: Knowledge,
+    quotas: Quotas,
+    echoes: Echoes,
+    now: datetime,
+) -> Verdict:
+    """The decision and the verdict of every rule that ran, in their order.
+
+    Raises ``KnowledgeUnavailable``, and ``QuotasUnavailable`` where the settings say to wait.
+    """
+    limits = await quotas.limits()
+    facts = gather(asked, settings.bot.id, knowledge, echoes, now, limits)
+    verdict, verdicts = judge(asked, settings, facts, BEFORE_QUOTA)
+    if isinstance(verdict, Skip):
+        return verdict, verdicts
+    claim = claim_of(asked, settings.bot, knowledge)
+    facts = replace(facts, taken=await quotas.take(claim, limits, now))
+    verdict, last = judge(asked, settings, facts, QUOTA)
+    return verdict, (*verdicts, *last)
+
+
+def look_again(
+    asked: Asked,
+    settings: Settings,
+    knowledge: Knowledge,
+    now: datetime,
+    rules: Sequence[Rule] = SECOND_LOOK,
+) -> Verdict:
+    """What these rules say now; takes nobody's share. Raises ``KnowledgeUnavailable``."""
+    return judge(asked, settings, gather(asked, settings.bot.id, knowledge, None, now), rules)
+
+
+def judge(asked: Asked, settings: Settings, facts: Facts, rules: Sequence[Rule] = RULES) -> Verdict:
+    """The first skip of the rules, or the answer; with the verdict of every rule that ran."""
     verdicts = []
-    for name, rule in RULES:
-        skip = rule(asked, settings)
-        verdicts.append(
-            RuleVerdict(name=name, verdict=SKIP if skip else PASS, detail=skip and skip.detail)
-        )
+    for rule in rules:
+        skip = rule.check(asked, settings, facts)
+        verdict = SKIP if skip else PASS
+        verdicts.append(RuleVerdict(name=rule.name, verdict=verdict, detail=skip and skip.detail))
         if skip:
             return skip, tuple(verdicts)
     # ``deleted`` and ``edited`` let nothing else through.
