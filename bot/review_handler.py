@@ -1,0 +1,341 @@
+"""``bot.reviews``: replies to be looked at again, as a ``consumers.handler.Handler``.
+
+In: ``ReviewAsked`` records of one partition, which is that of the conversation of the reply. Out:
+for each its one decision record, and beside it the corrections and retractions. Reviews of one
+reply are handled one after another; what was decided here counts before the views have read it
+back, so that nothing is taken back twice. Deletions go first.
+
+Where the views are behind the review, it waits for them: words that are gone must not come back
+from an old view. Where they stay behind, the partition is given back and prepared anew.
+"""
+
+from collections import OrderedDict
+from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import dataclass
+
+import structlog
+
+from bot.audit import dead_letter_record
+from bot.changes import Changes, built_on
+from bot.conversation import Decision
+from bot.knowledge import Knowledge, KnowledgeUnavailable, ReplySet
+from bot.publishing import Place, Publishing
+from bot.reviews import (
+    Making,
+    Said,
+    Verdict,
+    has_read_back,
+    judge,
+    renewed,
+    retracted,
+    settled_without_asking,
+    without_question,
+)
+from bot.values import Asked, Question, Setup, is_open, is_private, post_of, visibility_of
+from consumers.handler import GiveUp, Job, RetryLater, StopPartition
+from consumers.lanes import Share
+from model.engine import EngineError, RequestRefused
+from schemas import codec, headers, names
+from schemas.audit import DecisionRecorded, InputRef, RuleVerdict
+from schemas.codec import Undecodable
+from schemas.codes import Outcome, SkipReason
+from schemas.dead_letters import dead_letter, dead_letter_topic, redrive_of
+from schemas.envelope import Envelope
+from schemas.faults import Fault
+from schemas.feed import Ref
+from schemas.ids import decision_id
+from schemas.record import Output, Record
+from schemas.replies import ReplyCorrected, ReplyCreated, ReplyRetracted
+from schemas.reviews import ReferenceMade, ReviewAsked
+
+log = structlog.get_logger(__name__)
+
+Ask = Callable[[Asked], Awaitable[Decision]]
+"""Answers a question as today: ``bot.conversation.answer`` with all that it needs."""
+
+PATIENCE = 3  # attempts in which the views may be behind before the partition is given back
+PENDING = 10_000  # replies whose last decision the views have not shown yet
+
+_KINDS = {
+    (ReplyCreated, False): names.REPLY_CREATED,
+    (ReplyCorrected, False): names.REPLY_CORRECTED,
+    (ReplyRetracted, False): names.REPLY_RETRACTED,
+    (ReplyCreated, True): names.DIRECT_REPLY_CREATED,
+    (ReplyCorrected, True): names.DIRECT_REPLY_CORRECTED,
+    (ReplyRetracted, True): names.DIRECT_REPLY_RETRACTED,
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Review:
+    """A decoded review with its place on the log."""
+
+    record: Record
+    envelope: Envelope
+    data: ReviewAsked
+
+
+@dataclass(frozen=True, slots=True)
+class Judged:
+    """A verdict, and the answer of today where the model was asked."""
+
+    verdict: Verdict
+    replies: ReplySet | None
+    asked: Asked | None = None
+    decision: Decision | None = None
+
+
+class ReviewsHandler:
+    """The handler of one assignment of one partition of ``bot.reviews``."""
+
+    def __init__(
+        self,
+        setup: Setup,
+        publishing: Publishing,
+        changes: Changes,
+        knowledge: Knowledge,
+        ask: Ask,
+    ) -> None:
+        self._setup = setup
+        self._publishing = publishing
+        self._changes = changes
+        self._knowledge = knowledge
+        self._ask = ask
+        self._pending: OrderedDict[str, ReplySet] = OrderedDict()  # by source URI
+
+    def open(self, record: Record) -> Job:
+        """The review, in the lane of its reply. Raises ``GiveUp`` for what is none."""
+        try:
+            event = codec.decode(record)
+        except Undecodable as error:
+            raise GiveUp(error.code.value, error.detail, private=True) from None
+        review = Review(record, event.envelope, event.data)
+        share = Share(
+            flows=((("change", review.data.change.uri), 1.0),),
+            priority=1.0 if review.data.change.deleted else 0.0,
+        )
+        return Job(record, ("review", review.data.source.uri), review, share)
+
+    async def handle(self, job: Job, *, attempt: int) -> Sequence[Output]:
+        """What the review came to, and its decision record."""
+        review: Review = job.payload
+        try:
+            await self._caught_up(review, attempt)
+            judged = await self._judged(review)
+        except (EngineError, KnowledgeUnavailable) as error:
+            raise RetryLater(type(error).__name__) from error
+        outputs = self._outputs(review, judged)
+        self._remember(judged.verdict)
+        self._log(review.record, judged.verdict)
+        return outputs
+
+    def give_up(self, record: Record, error: GiveUp, *, attempts: int) -> Sequence[Output]:
+        """The dead letter and its decision record, both private: they tell of private posts."""
+        letter = dead_letter(record, dead_letter_topic(True), error.code, error.detail, attempts)
+        review, envelope = _try_review(record), _try_envelope(record)
+        source = (envelope.source, envelope.id) if envelope else None
+        told = dead_letter_record(
+            record, None, source, self._setup, self._publishing.now(), error.code
+        )
+        key: str | bytes | None = record.key
+        if review is not None:
+            key = review.conversation_id
+            told = told.model_copy(update={"source_ref": review.source, "conversation_id": key})
+        log.warning("a review failed", offset=record.offset, code=error.code, attempts=attempts)
+        return letter, self._publishing.decision(told, key, envelope, private=True)
+
+    async def _caught_up(self, review: Review, attempt: int) -> None:
+        if await self._knowledge.reached(review.record.timestamp_ms):
+            return
+        if attempt >= PATIENCE:
+            raise StopPartition("the views stay behind the reviews")
+        raise RetryLater("the views are behind the reviews")
+
+    async def _judged(self, review: Review) -> Judged:
+        """Raises ``EngineError`` and ``KnowledgeUnavailable``."""
+        data, knowledge, making = review.data, self._knowledge, self._making(review)
+        replies = self._replies(data.source.uri)
+        settled = settled_without_asking(data, replies, knowledge, making)
+        if settled is not None or replies is None:
+            return Judged(settled or Verdict(Outcome.SKIPPED, SkipReason.UNKNOWN_REPLY), replies)
+        question = knowledge.question(data.source.uri)
+        if question is None:
+            return Judged(without_question(data.change, replies, making), replies)
+        asked = self._asked(review, renewed(question, data.change, knowledge))
+        try:
+            decision = await self._ask(asked)
+        except RequestRefused:  # no prompt of today's question is one for the model
+            verdict = retracted(replies, SkipReason.NO_ANSWER, making)
+            return Judged(verdict, replies, asked)
+        verdict = judge(decision, replies, data.change, making)
+        return Judged(verdict, replies, asked, decision)
+
+    def _replies(self, source_uri: str) -> ReplySet | None:
+        """The reply as it stands, decisions made here included."""
+        shown = self._knowledge.replies_to(source_uri)
+        made = self._pending.get(source_uri)
+        if made is None:
+            return shown
+        if has_read_back(shown, made):
+            del self._pending[source_uri]
+            return shown
+        return made
+
+    def _remember(self, verdict: Verdict) -> None:
+        if verdict.after is not None:
+            self._pending[verdict.after.source.uri] = verdict.after
+            self._pending.move_to_end(verdict.after.source.uri)
+            if len(self._pending) > PENDING:
+                self._pending.popitem(last=False)
+
+    def _asked(self, review: Review, question: Question) -> Asked:
+        """The question, to be decided at the place of the review."""
+        record = review.record
+        return Asked(
+            topic=record.topic,
+            partition=record.partition,
+            offset=record.offset,
+            timestamp_ms=record.timestamp_ms,
+            envelope=review.envelope,
+            data=question,
+        )
+
+    def _making(self, review: Review) -> Making:
+        bot, record = self._setup.bot, review.record
+        place = record.topic, record.partition, record.offset
+        decision = decision_id(bot.id, bot.cluster_id, *place)
+        return Making(bot, decision, self._publishing.now())
+
+    def _outputs(self, review: Review, judged: Judged) -> tuple[Output, ...]:
+        said = [self._said(one, review, judged.replies) for one in judged.verdict.said]
+        record = self._record(review, judged)
+        private = _is_private(review, judged)
+        key = review.data.conversation_id
+        audit = self._publishing.decision(record, key, review.envelope, private=private)
+        return (*said, audit, *self._references(review, judged, private=private))
+
+    def _said(self, said: Said, review: Review, replies: ReplySet | None) -> Output:
+        """On the topic where the reply stands, which is never changed."""
+        private = replies is None or replies.private
+        topic = names.BOT_DIRECT_REPLIES if private else names.BOT_REPLIES
+        kind = _KINDS[type(said), private]
+        event = said.reply_id if isinstance(said, ReplyCreated) else _event_id(said)
+        place = Place(topic, review.data.conversation_id)
+        return self._publishing.output(place, kind, event, said, review.envelope)
+
+    def _references(self, review: Review, judged: Judged, *, private: bool) -> tuple[Output, ...]:
+        """What a corrected reply is built on now and was not before; no more, or one change
+        could ask for reviews for ever where a platform's revisions contradict each other."""
+        verdict, decision = judged.verdict, judged.decision
+        if verdict.outcome is not Outcome.CORRECTED or decision is None or judged.replies is None:
+            return ()
+        before = {ref for part in judged.replies.parts for ref in part.built_on}
+        source = decision.replies[0].in_reply_to
+        now = built_on(source, decision.record.context, self._setup.bot.id)
+        return tuple(
+            self._changes.reference(
+                ReferenceMade(
+                    uri=ref.uri,
+                    revision=ref.revision,
+                    version=_version(ref, review, judged.asked),
+                    conversation_id=review.data.conversation_id,
+                    partition=review.record.partition,
+                    source=source,
+                    decision_id=decision.record.decision_id,
+                    private=private,
+                ),
+                review.envelope,
+            )
+            for ref in now
+            if ref not in before
+        )
+
+    def _record(self, review: Review, judged: Judged) -> DecisionRecorded:
+        verdict, change = judged.verdict, review.data.change
+        what = "deleted" if change.deleted else "edited"
+        rule = RuleVerdict(name="review", verdict=verdict.reason.value, detail=f"a post was {what}")
+        decision = judged.decision
+        record = self._bare_record(review) if decision is None else decision.record
+        return record.model_copy(
+            update={
+                "outcome": verdict.outcome,
+                "reason": verdict.reason.value,
+                "reply_ids": verdict.reply_ids,
+                "rules": (*record.rules, rule),
+            }
+        )
+
+    def _bare_record(self, review: Review) -> DecisionRecorded:
+        """Of a review for which the model was not asked."""
+        making, record = self._making(review), review.record
+        return DecisionRecorded(
+            decision_id=making.decision_id,
+            outcome=Outcome.SKIPPED,
+            input=InputRef(
+                topic=record.topic,
+                partition=record.partition,
+                offset=record.offset,
+                source=review.envelope.source,
+                id=review.envelope.id,
+                redrive_of=redrive_of(record),
+            ),
+            source_ref=review.data.source,
+            conversation_id=review.data.conversation_id,
+            positions=self._knowledge.positions(),
+            code_version=self._setup.code_version,
+            settings_digest=self._setup.settings_digest,
+            recorded_at=making.now,
+        )
+
+    def _log(self, record: Record, verdict: Verdict) -> None:
+        log.debug(
+            "reviewed",
+            partition=record.partition,
+            offset=record.offset,
+            outcome=verdict.outcome.value,
+            reason=verdict.reason.value,
+        )
+
+
+def _event_id(said: ReplyCorrected | ReplyRetracted) -> str:
+    """One reply can be corrected more than once."""
+    return f"{said.reply_id}/{said.decision_id}"
+
+
+def _is_private(review: Review, judged: Judged) -> bool:
+    """Whether the decision record may hold, or tell of, what is not public or unlisted."""
+    change = review.data.change
+    if review.data.private or change.message is not None:
+        return True
+    if change.post is not None and not is_open(visibility_of(change.post)):
+        return True
+    if judged.replies is not None and judged.replies.private:
+        return True
+    if judged.asked is not None and is_private(judged.asked.data):
+        return True
+    decision = judged.decision
+    return decision is not None and any(not is_open(r.visibility) for r in decision.replies)
+
+
+def _version(ref: Ref, review: Review, asked: Asked | None) -> int | None:
+    """The version of a revision, where it is at hand."""
+    change = review.data.change
+    if (ref.uri, ref.revision) == (change.uri, change.revision):
+        return change.version
+    post = post_of(asked.data) if asked is not None and isinstance(asked.data, Question) else None
+    return post.version if post is not None and post.ref == ref else None
+
+
+def _try_review(record: Record) -> ReviewAsked | None:
+    try:
+        data = codec.decode(record).data
+    except Undecodable:
+        return None
+    return data if isinstance(data, ReviewAsked) else None
+
+
+def _try_envelope(record: Record) -> Envelope | None:
+    try:
+        return headers.read(record.headers)
+    except Fault:
+        return None
