@@ -30,6 +30,7 @@ class Definition:
 
 
 _BY_PARTITION = ("topic", "partition")
+_BY_VIEW = ("view", "partition")
 
 TABLE: tuple[Definition, ...] = (
     # How far behind, and since when.
@@ -104,6 +105,34 @@ TABLE: tuple[Definition, ...] = (
     ),
     Definition("twite_rebalances_total", "counter", (), "Assignments received."),
     Definition("twite_loop_lag_seconds", "gauge", (), "Time since the reading loop last turned."),
+    # The views, each a file of what is remembered (partition "all": of all of them).
+    Definition(
+        "twite_view_lag_records", "gauge", _BY_VIEW, "Records on the log that a view has not yet."
+    ),
+    Definition(
+        "twite_view_lag_seconds",
+        "gauge",
+        _BY_VIEW,
+        "Time since a view was last known to have everything that was on the log.",
+    ),
+    Definition("twite_view_bytes", "gauge", _BY_VIEW, "What a view's rows take on disk."),
+    Definition(
+        "twite_view_ready", "gauge", _BY_VIEW, "1 once a view is caught up; its worker waits."
+    ),
+    Definition("twite_view_records_total", "counter", ("view",), "Records applied to a view."),
+    Definition(
+        "twite_view_bad_records_total",
+        "counter",
+        ("view", "topic", "code"),
+        "Records that a view could make nothing of, by error code; they are skipped.",
+    ),
+    Definition(
+        "twite_view_rebuilds_total",
+        "counter",
+        ("view", "why"),
+        "Views begun anew: missing, damaged, layout (another one), log (recreated, or trimmed"
+        " past the view), asked.",
+    ),
 )
 
 _DEFINITIONS = {definition.name: definition for definition in TABLE}
@@ -164,6 +193,10 @@ class Metrics:
         self.lost_seconds = Tally("twite_handler_lost_seconds_total")
         self.transactions = Tally("twite_transactions_total")
         self.rebalances = Tally("twite_rebalances_total")
+        # Only the thread that follows the views writes these three.
+        self.view_records = Tally("twite_view_records_total")
+        self.view_bad = Tally("twite_view_bad_records_total")
+        self.view_rebuilds = Tally("twite_view_rebuilds_total")
         self.lane_seconds = Distribution(SECONDS)
         self.slot_seconds = Distribution(SECONDS)
         self.handler_seconds = Distribution(SECONDS)
@@ -199,6 +232,18 @@ class PartitionState:
     map_fill_ratio: float
 
 
+@dataclass(frozen=True, slots=True)
+class ViewState:
+    """What can be read off one open view now. ``partition``: a number, or ``all``."""
+
+    view: str
+    partition: str
+    ready: bool
+    lag_records: int
+    lag_seconds: float
+    used_bytes: int
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class WorkerState:
     """What can be read off a worker now."""
@@ -214,11 +259,14 @@ class WorkerState:
     lane_depth_max: int
     loop_lag_seconds: float
     partitions: tuple[PartitionState, ...] = field(default=())
+    views: tuple[ViewState, ...] = ()
 
     @property
     def is_ready(self) -> bool:
-        """Every assigned partition is being read (a blocked one is as ready as it gets)."""
-        return all(partition.state != "opening" for partition in self.partitions)
+        """Every assigned partition is being read (a blocked one is as ready as it gets), and
+        no view is being read anew."""
+        opening = any(partition.state == "opening" for partition in self.partitions)
+        return not opening and all(view.ready for view in self.views)
 
 
 class WorkerCollector:
@@ -260,11 +308,26 @@ class WorkerCollector:
             values[f"twite_{name}"] = [
                 ((p.topic, str(p.partition)), getattr(p, name)) for p in state.partitions
             ]
+        values |= _of_views(state.views)
         for name, samples in values.items():
             gauge = _gauge(name)
             for labels, value in samples:
                 gauge.add_metric(labels, value)
             yield gauge
+
+
+def _of_views(views: Iterable[ViewState]) -> dict[str, list[tuple[tuple[str, ...], float]]]:
+    """The gauges of the views; none where there are no views."""
+    read: dict[str, Callable[[ViewState], float]] = {
+        "twite_view_lag_records": lambda view: view.lag_records,
+        "twite_view_lag_seconds": lambda view: view.lag_seconds,
+        "twite_view_bytes": lambda view: view.used_bytes,
+        "twite_view_ready": lambda view: float(view.ready),
+    }
+    return {
+        name: [((view.view, view.partition), value(view)) for view in views]
+        for name, value in read.items()
+    }
 
 
 def _gauge(name: str) -> GaugeMetricFamily:
