@@ -1,17 +1,17 @@
 """From the model's words to a reply that may be published.
 
-In: the model's text, the asking post, the included context. Out: the text as it may be said
-with the verdict of every check, and ``ReplyCreated``. Guaranteed: no control characters; no
-``@handle``, URL or bare domain outside the allow-set, since platforms make links of plain
-text; within the platform's length in graphemes and bytes; visibility never wider than the
-narrowest post it is built on; work in proportion to that length, whatever an asker faceted
-and the model wrote. Next: ``bot/audit.py`` and the topics.
+In: the model's text, the asking post, the included context. Out: the text as it may be said,
+in one or more parts, with the verdict of every check, and ``ReplyCreated`` for each part.
+Guaranteed of each part: no control characters; no ``@handle``, URL or bare domain outside the
+allow-set, since platforms make links of plain text; within the platform's length in graphemes
+and bytes; visibility never wider than the narrowest post it is built on; work in proportion
+to that length, whatever an asker faceted and the model wrote. Next: ``bot/audit.py`` and the
+topics.
 
 A link becomes ``[link]``, a handle its bare name. A bare domain gets a space behind its dots,
 ``evil. com``: no platform sees a link there, and prose such as "end.Next" is only tidied.
 
-The allow-set: the asker, and the accounts and URLs faceted in what the asker wrote. A reply in
-several parts comes in here later: ``make`` then gives more than one.
+The allow-set: the asker, and the accounts and URLs faceted in what the asker wrote.
 """
 
 import uuid
@@ -34,6 +34,8 @@ from bot.links import (
     merged,
     plain_handle,
 )
+from bot.markdown import without_markdown
+from bot.split import Room, numbered, split
 from bot.text import beginning, clean, cut, finish
 from bot.values import BotIdentity, Limits, is_open, narrowest
 from model.engine import Generation
@@ -68,6 +70,7 @@ _WEB = regex.compile(
 )
 _SCHEME_AND_HOST = regex.compile(r"^(?:https?://)?[^/?#]*", regex.I)
 _LANG = regex.compile(r"[A-Za-z0-9-]{1,35}")
+_PLACEHOLDER = regex.compile(regex.escape(LINK))
 _SAYS_SOMETHING = regex.compile(r"[\p{L}\p{N}\p{S}]")
 _INSIDE = regex.compile(r"[\p{L}\p{N}\p{M}\p{Cf}_.\-@＠﹫/]")
 
@@ -84,11 +87,22 @@ class Allowed:
 
 
 @dataclass(frozen=True, slots=True)
-class Checked:
-    """A text that may be said, empty where nothing is left of it."""
+class Said:
+    """One part of a reply, with its number where there are several."""
 
     text: str
-    facets: tuple[Facet, ...]
+    facets: tuple[Facet, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Checked:
+    """What may be said, in parts; none where nothing is left of it.
+
+    ``text`` is the whole without numbers: for comparing, not for publishing.
+    """
+
+    text: str
+    parts: tuple[Said, ...]
     verdicts: tuple[RuleVerdict, ...]
 
 
@@ -111,16 +125,23 @@ def allow_set(post: Post | Message, bot_id: str) -> Allowed:
 
 def check(generation: Generation, allowed: Allowed, limits: Limits, lang: str | None) -> Checked:
     """The checks in their order, each with its verdict; the last one finds nothing to change."""
-    text = generation.text[: 2 * SPARE_BYTES * limits.max_bytes]
+    text = generation.text[: 2 * SPARE_BYTES * limits.max_bytes * limits.max_parts]
     verdicts = []
     for name, step in _steps(generation, allowed, limits, lang):
         after = step(text)
-        verdicts.append(RuleVerdict(name=name, verdict=PASS if after == text else CHANGED))
+        verdicts.append(_verdict(name, same=after == text))
         text = after
-    says = bool(_SAYS_SOMETHING.search(text.replace(LINK, "")))
+    parts = _in_parts(text, allowed, limits, lang)
+    verdicts.append(_length_verdict(text, parts))
+    settled = tuple(
+        filter(None, (_settled(part, allowed, parts.room, lang) for part in parts.texts))
+    )
+    verdicts.append(_verdict("settled", same=settled == parts.texts))
+    says = any(_SAYS_SOMETHING.search(part.replace(LINK, "")) for part in settled)
     verdicts.append(RuleVerdict(name="empty", verdict=PASS if says else SKIP))
-    text = text if says else ""
-    return Checked(text, tuple(_facets(text, allowed)), tuple(verdicts))
+    settled = settled if says else ()
+    said = (Said(part, tuple(_facets(part, allowed))) for part in numbered(settled))
+    return Checked(" ".join(settled), tuple(said), tuple(verdicts))
 
 
 def neutralise(text: str, allowed: Allowed) -> str:
@@ -154,7 +175,12 @@ def seed_of(reply: str) -> int:
 
 def lang_of(post: Post | Message) -> str | None:
     """The language of the asker, where the platform told a sensible one."""
-    return next(iter(_langs(post)), None)
+    return next(iter(langs_of(post)), None)
+
+
+def langs_of(post: Post | Message) -> tuple[str, ...]:
+    """The languages that the platform told, so far as they are sensible."""
+    return tuple(lang for lang in post.langs if _LANG.fullmatch(lang))[:MAX_LANGS]
 
 
 def visibility_for(posts: Iterable[ContextPost]) -> Visibility:
@@ -173,27 +199,34 @@ def make(
     bot: BotIdentity,
     decision_id: str,
     now: datetime,
+    *,
+    langs: tuple[str, ...] | None = None,
+    prompt_hash: str | None = None,
 ) -> tuple[ReplyCreated, ...]:
-    """The reply to ``post``, in one part."""
-    reply = ReplyCreated(
-        reply_id=first_reply_id(post, bot),
-        conversation_id=post.conversation_id,
-        in_reply_to=post.ref,
-        root=post.root or post.ref,
-        author=bot.account,
-        text=checked.text,
-        facets=checked.facets,
-        langs=_langs(post),
-        visibility=visibility_for(context),
-        part=1,
-        parts=1,
-        labels=(AUTOMATED,),
-        built_on=tuple(item.ref for item in context if item.included),
-        decision_id=decision_id,
-        hops=post.hops + 1,
-        created_at=now,
+    """The reply to ``post``, one or more parts; ``langs``: its languages where they are known,
+    else those that the platform told of the asker."""
+    return tuple(
+        ReplyCreated(
+            reply_id=reply_id(bot.id, post.uri, post.revision, number),
+            conversation_id=post.conversation_id,
+            in_reply_to=post.ref,
+            root=post.root or post.ref,
+            author=bot.account,
+            text=said.text,
+            facets=said.facets,
+            langs=langs_of(post) if langs is None else langs,
+            visibility=visibility_for(context),
+            part=number,
+            parts=len(checked.parts),
+            labels=(AUTOMATED,),
+            built_on=tuple(item.ref for item in context if item.included),
+            decision_id=decision_id,
+            hops=post.hops + 1,
+            prompt_hash=prompt_hash,
+            created_at=now,
+        )
+        for number, said in enumerate(checked.parts, start=1)
     )
-    return (reply,)
 
 
 def _first(post: Post | Message, kind: FacetType, count: int) -> Iterator[Facet]:
@@ -217,33 +250,92 @@ def _claimed(text: bytes, facets: Iterable[Facet]) -> dict[str, str]:
 def _steps(
     generation: Generation, allowed: Allowed, limits: Limits, lang: str | None
 ) -> tuple[tuple[str, Callable[[str], str]], ...]:
+    def markdown(text: str) -> str:
+        return text if limits.markdown else clean(without_markdown(text))
+
     def unfinished(text: str) -> str:
-        kept = beginning(
-            text, SPARE_GRAPHEMES * limits.max_graphemes, SPARE_BYTES * limits.max_bytes
-        )
+        spare = limits.max_parts * SPARE_GRAPHEMES, limits.max_parts * SPARE_BYTES
+        kept = beginning(text, spare[0] * limits.max_graphemes, spare[1] * limits.max_bytes)
         broken = generation.finish_reason == "length" or kept != text
         return finish(kept, lang) if broken else text
 
     def plain(text: str) -> str:
-        return neutralise(text, allowed)
-
-    def short(text: str) -> str:
-        return cut(text, limits.max_graphemes, limits.max_bytes, lang)
-
-    def settled(text: str) -> str:
-        for _ in range(MAX_ROUNDS):
-            before, text = text, clean(short(plain(text)))
-            if text == before:
-                return text
-        return ""
+        return _until_same(text, lambda text: clean(neutralise(text, allowed)))
 
     return (
         ("characters", clean),
         ("unfinished", unfinished),
+        ("markdown", markdown),
         ("links-and-handles", plain),
-        ("length", short),
-        ("settled", settled),
     )
+
+
+@dataclass(frozen=True, slots=True)
+class _Parts:
+    texts: tuple[str, ...]
+    room: Room
+
+
+def _in_parts(text: str, allowed: Allowed, limits: Limits, lang: str | None) -> _Parts:
+    """``text`` whole, else in numbered parts, else cut where parts would be too short."""
+    room = Room(limits.max_graphemes, limits.max_bytes)
+    if room.holds(text) or limits.max_parts == 1 or not room.fits_parts:
+        return _Parts((cut(text, room.graphemes, room.bytes, lang),), room)
+    part = room.beside_number()
+    short = _that_fit(allowed, part)
+    texts = split(
+        _until_same(text, lambda text: clean(neutralise(text, short))),
+        part,
+        limits.max_parts,
+        lang=lang,
+        whole=lambda text: _whole(text, short),
+        stable=lambda text: neutralise(text, short) == text,
+    )
+    return _Parts(texts, part) if len(texts) > 1 else _Parts(texts, room)
+
+
+def _that_fit(allowed: Allowed, room: Room) -> Allowed:
+    """The allow-set without what is longer than a part."""
+    return Allowed(
+        {name: owner for name, owner in allowed.accounts.items() if room.holds(f"@{name}")},
+        {form: url for form, url in allowed.urls.items() if room.holds(form)},
+    )
+
+
+def _whole(text: str, allowed: Allowed) -> Iterator[tuple[int, int]]:
+    """What no cut may go through."""
+    for spans in _good(text, allowed):
+        yield from map(_ends, spans)
+    yield from (found.span() for found in _PLACEHOLDER.finditer(text))
+
+
+def _length_verdict(text: str, parts: _Parts) -> RuleVerdict:
+    complete = "".join("".join(parts.texts).split()) == "".join(text.split())
+    count = len(parts.texts)
+    detail = f"{count} parts" if count > 1 else None
+    return RuleVerdict(name="length", verdict=PASS if complete else CHANGED, detail=detail)
+
+
+def _verdict(name: str, *, same: bool) -> RuleVerdict:
+    return RuleVerdict(name=name, verdict=PASS if same else CHANGED)
+
+
+def _settled(text: str, allowed: Allowed, room: Room, lang: str | None) -> str:
+    """A part that stands by itself: short enough, and nothing in it became a link by a cut."""
+
+    def once(text: str) -> str:
+        return clean(cut(neutralise(text, allowed), room.graphemes, room.bytes, lang))
+
+    return _until_same(text, once)
+
+
+def _until_same(text: str, step: Callable[[str], str]) -> str:
+    """``step`` again and again until nothing changes; empty where that does not end."""
+    for _ in range(MAX_ROUNDS):
+        before, text = text, step(text)
+        if text == before:
+            return text
+    return ""
 
 
 def _good(text: str, allowed: Allowed) -> tuple[list[Span], list[Span]]:
@@ -308,7 +400,3 @@ def _form(written: str) -> str:
     end = host.end() if host else 0
     path = written[end:]
     return written[:end].lower() + ("" if path == "/" else path)
-
-
-def _langs(post: Post | Message) -> tuple[str, ...]:
-    return tuple(lang for lang in post.langs if _LANG.fullmatch(lang))[:MAX_LANGS]

@@ -9,6 +9,7 @@ import regex
 import sentencex
 
 ELLIPSIS = "…"
+MAX_INDENT = 16  # columns
 
 # Flags such as Wales are a black flag and tag characters; elsewhere tags hide text.
 _FLAG = r"\U0001F3F4[\U000E0020-\U000E007E]{1,16}\U000E007F"
@@ -21,7 +22,7 @@ _UNSAFE = (
 _CLEAN = regex.compile(rf"({_FLAG})|{_UNSAFE}", regex.V1)
 _BREAKS = regex.compile(r"\r\n?|[\x0b\x0c\x85\u2028\u2029]")
 _BLANK = regex.compile(r"(?:[^\S\n]|\u200B)+")
-_LINE_ENDS = regex.compile(r" *\n *")
+_INDENT = regex.compile(r"[^\S\n]{2,}")
 _MANY_LINES = regex.compile(r"\n{3,}")
 _GRAPHEME = regex.compile(r"\X")
 _WORD_END = regex.compile(r"(?<=\S)(?=\s)")
@@ -37,10 +38,12 @@ def safe(text: str) -> str:
 
 
 def clean(text: str) -> str:
-    """``safe``, with white space made plain: single spaces, at most one empty line."""
-    text = safe(text)
-    text = _LINE_ENDS.sub("\n", _BLANK.sub(" ", text))
-    return _MANY_LINES.sub("\n\n", text).strip()
+    """``safe``, with white space made plain: single spaces, at most one empty line.
+
+    Lines that are indented stay so: code and lists are hard to read without.
+    """
+    lines = "\n".join(map(_clean_line, safe(text).split("\n")))
+    return _MANY_LINES.sub("\n\n", lines).strip()
 
 
 def one_line(text: str, max_graphemes: int) -> str:
@@ -70,7 +73,7 @@ def cut(text: str, max_graphemes: int, max_bytes: int, lang: str | None = None) 
 
     A text that is cut inside a sentence ends with an ellipsis, where there is room for it.
     """
-    if _fits(text, max_graphemes, max_bytes):
+    if fits(text, max_graphemes, max_bytes):
         return text
     whole = _whole(sentences(text, lang), max_graphemes, max_bytes)
     if whole:
@@ -101,9 +104,27 @@ def beginning(text: str, max_graphemes: int, max_bytes: int) -> str:
     return text[:end]
 
 
-def _fits(text: str, max_graphemes: int, max_bytes: int) -> bool:
+def strip_start(text: str) -> str:
+    """``text`` without white space at its start; a blank that carries marks is no white space."""
+    end = 0
+    for match in _GRAPHEME.finditer(text):
+        if not match[0].isspace():
+            break
+        end = match.end()
+    return text[end:]
+
+
+def fits(text: str, max_graphemes: int, max_bytes: int) -> bool:
+    """Whether a text is no longer than that."""
     count, length = size(text)
     return count <= max_graphemes and length <= max_bytes
+
+
+def _clean_line(line: str) -> str:
+    words = _BLANK.sub(" ", line).strip()
+    indent = _INDENT.match(line) if words else None
+    columns = min(len(indent[0].expandtabs(4)), MAX_INDENT) if indent else 0
+    return " " * columns + words
 
 
 def _whole(pieces: list[str], max_graphemes: int, max_bytes: int) -> str:

@@ -6,7 +6,6 @@ and Twitter publish for their own), not those of the project.
 
 import re
 from collections.abc import Callable
-from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -37,6 +36,7 @@ from bot.text import graphemes, size
 from bot.values import BotIdentity, Limits
 from model.engine import FinishReason, Generation
 from schemas.feed import Facet, Post, Visibility
+from schemas.ids import reply_id
 from tests.bot.make import ALICE, BOB, BOT, NOW, link_facet, mention, mention_facet, post, run_of
 
 NOBODY = Allowed({}, {})
@@ -64,6 +64,11 @@ def said(text: str, finish: FinishReason = "stop", allowed: Allowed = NOBODY) ->
     return check(Generation(text, (), (), finish), allowed, LIMITS, "en")
 
 
+def facets_of(checked: Checked) -> tuple[Facet, ...]:
+    """Those of all parts; most texts here have one."""
+    return tuple(facet for part in checked.parts for facet in part.facets)
+
+
 def platform_links(text: str) -> list[str]:
     found = [match.raw for match in LINKIFY.match(text) or []]
     return found + [match[0].strip(" (\n") for rule in PLATFORMS for match in rule.finditer(text)]
@@ -89,7 +94,7 @@ def platform_links(text: str) -> list[str]:
 def test_links_and_handles_outside_the_allow_set_become_plain_words(text: str, plain: str) -> None:
     checked = said(text)
     assert checked.text == plain
-    assert checked.facets == ()
+    assert facets_of(checked) == ()
 
 
 WORDS = [
@@ -111,7 +116,7 @@ hostile = st.lists(st.sampled_from(WORDS), max_size=25).map("".join)
 def test_no_platform_finds_a_link_or_a_call(text: str) -> None:
     checked = said(text)
     assert platform_links(checked.text) == []
-    assert checked.facets == ()
+    assert facets_of(checked) == ()
 
 
 @settings(max_examples=100)
@@ -148,7 +153,7 @@ def test_allowed_handles_and_urls_stay_and_get_facets() -> None:
         f"é @Alice, ask @bob: {URL} or news.example.org/a?b=1 not carol twite evil. com"
     )
     raw = checked.text.encode()
-    shown = [(raw[f.byte_start : f.byte_end].decode(), f) for f in checked.facets]
+    shown = [(raw[f.byte_start : f.byte_end].decode(), f) for f in facets_of(checked)]
     assert [word for word, _ in shown] == ["@Alice", "@bob", URL, "news.example.org/a?b=1"]
     assert [f.account_id for _, f in shown] == [ALICE.id, BOB.id, None, None]
     assert [f.url for _, f in shown] == [None, None, URL, URL]
@@ -165,7 +170,7 @@ def test_allowed_handles_and_urls_stay_and_get_facets() -> None:
 )
 def test_what_only_looks_allowed_is_not(text: str) -> None:
     checked = said(text, allowed=allow_set(asking(), BOT.id))
-    assert checked.facets == ()
+    assert facets_of(checked) == ()
     assert platform_links(checked.text) == []
 
 
@@ -175,10 +180,10 @@ def test_with_an_allow_set_every_link_found_is_in_it(text: str) -> None:
     checked = said(text, allowed=allow_set(asking(), BOT.id))
     raw = checked.text.encode()
     good = {"@alice", "@bob", "＠alice", "＠bob", "﹫alice", "﹫bob", URL, "news.example.org/a?b=1"}
-    shown = {raw[f.byte_start : f.byte_end].decode() for f in checked.facets}
+    shown = {raw[f.byte_start : f.byte_end].decode() for f in facets_of(checked)}
     assert shown <= good
     rest = checked.text
-    for facet in sorted(checked.facets, key=lambda f: -f.byte_start):
+    for facet in sorted(facets_of(checked), key=lambda f: -f.byte_start):
         data = rest.encode()
         rest = (data[: facet.byte_start] + b" " + data[facet.byte_end :]).decode()
     assert platform_links(rest) == []
@@ -273,7 +278,7 @@ def test_ordinary_urls_are_allowed() -> None:
         allowed = allow_set(mention(text, facets=[link_facet(text, "here", url)]).post, BOT.id)
         checked = said(f"See ({url}), ok?", allowed=allowed)
         assert checked.text == f"See ({url}), ok?"
-        assert [facet.url for facet in checked.facets] == [url]
+        assert [facet.url for facet in facets_of(checked)] == [url]
 
 
 def test_a_facet_over_other_words_allows_no_handle() -> None:
@@ -341,15 +346,18 @@ def test_the_work_does_not_grow_with_the_generation(
 ) -> None:
     allowed = Allowed({"alice": "acc-alice"}, {"x.org/a": "https://x.org/a"})
     checked = said("一" + unit * (1_000_000 // len(unit)) + "é.com", finish, allowed)
-    assert max(looked_at) <= SPARE_BYTES * LIMITS.max_bytes
-    assert len(looked_at) <= 5 * len(FINDERS)  # few rounds, then nothing changes any more
-    got = size(checked.text)
-    assert got[0] <= LIMITS.max_graphemes
-    assert got[1] <= LIMITS.max_bytes
+    assert max(looked_at) <= SPARE_BYTES * LIMITS.max_bytes * LIMITS.max_parts
+    # few rounds and few places for a cut, then nothing changes any more
+    assert len(looked_at) <= 25 * len(FINDERS)
+    assert len(checked.parts) <= LIMITS.max_parts
+    for part in checked.parts:
+        assert size(part.text)[0] <= LIMITS.max_graphemes
+        assert size(part.text)[1] <= LIMITS.max_bytes
 
 
 def test_what_is_left_out_of_a_long_generation_ends_at_a_sentence() -> None:
-    link = "https://evil.example/" + "x" * (SPARE_GRAPHEMES * LIMITS.max_graphemes - 100)
+    spare = SPARE_GRAPHEMES * LIMITS.max_graphemes * LIMITS.max_parts
+    link = "https://evil.example/" + "x" * (spare - 100)
     assert said(f"One. Two {link} three. Four and " + "five" * 100).text == "One. Two [link] three."
 
 
@@ -363,7 +371,7 @@ def test_a_federated_asker_may_be_called() -> None:
     allowed = allow_set(mention(author=far).post, BOT.id)
     checked = said("Hi @alice@far.example, not @alice or @alice@near.example", allowed=allowed)
     assert checked.text == "Hi @alice@far.example, not alice or alice"
-    assert [f.account_id for f in checked.facets] == [ALICE.id]
+    assert [f.account_id for f in facets_of(checked)] == [ALICE.id]
 
 
 def test_an_allowed_handle_that_is_cut_calls_nobody_else() -> None:
@@ -396,6 +404,7 @@ def test_every_check_has_its_verdict() -> None:
     assert [(v.name, v.verdict) for v in verdicts] == [
         ("characters", "changed"),
         ("unfinished", "changed"),
+        ("markdown", "pass"),
         ("links-and-handles", "changed"),
         ("length", "pass"),
         ("settled", "pass"),
@@ -462,10 +471,37 @@ def test_the_reply_says_what_it_is() -> None:
     assert other.reply_id != reply.reply_id
 
 
+def test_a_long_reply_is_several_events_of_one_decision() -> None:
+    asked = asking()
+    limits = Limits(max_graphemes=80)
+    checked = check(
+        Generation("It is so, @alice. " * 10, (), (), "stop"),
+        allow_set(asked, BOT.id),
+        limits,
+        "en",
+    )
+    bot = BotIdentity(account=BOT, cluster_id="c")
+    replies = make(
+        asked, contexts("unlisted"), checked, bot, "d", NOW, langs=("it",), prompt_hash="abc"
+    )
+    assert [(reply.part, reply.parts) for reply in replies] == [(1, 3), (2, 3), (3, 3)]
+    assert [reply.reply_id for reply in replies] == [
+        reply_id(BOT.id, asked.uri, asked.revision, part) for part in (1, 2, 3)
+    ]
+    assert all(reply.text.endswith(f" ({reply.part}/3)") for reply in replies)
+    assert {reply.in_reply_to for reply in replies} == {asked.ref}
+    assert {(r.decision_id, r.visibility, r.langs, r.prompt_hash) for r in replies} == {
+        ("d", Visibility.UNLISTED, ("it",), "abc")
+    }
+    for reply in replies:
+        raw = reply.text.encode()
+        assert {raw[f.byte_start : f.byte_end] for f in reply.facets} == {b"@alice"}
+
+
 def test_root_is_the_sources_root() -> None:
     root = post("at://p/0").ref
     asked = asking(root=root)
-    checked = replace(said("Yes"), facets=())
+    checked = said("Yes")
     bot = BotIdentity(account=BOT, cluster_id="c")
     (reply,) = make(asked, gather(mention(), BOT.id), checked, bot, "d", NOW)
     assert reply.root == root

@@ -1,0 +1,172 @@
+"""Markdown to plain text, for platforms that show ``**so**`` as it is written.
+
+A model's text comes in, the same text without marks goes out: emphasis, code spans, fences,
+headings, links (``words (URL)``) and pictures (their words). Lists, quotes, tables, rules and
+line breaks stay as they are written: they read well. Guaranteed: a text without such marks comes
+out as it came in, and so does every paragraph without them; ``5*3*2``, ``snake_case``,
+``__init__``, ``#tag`` and ``2 * 3`` are no marks. Next: ``bot/reply.py``, whose other checks
+come after this one, since what is taken out may join two halves of a link.
+
+The reading is CommonMark's (markdown-it-py); rules for HTML, entities, references and indented
+code are off, since their marks are ordinary text here.
+"""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+import regex
+from markdown_it import MarkdownIt
+from markdown_it.token import Token
+
+_OFF = ("table", "code", "hr", "reference", "html_block", "lheading", "autolink", "html_inline")
+_MD = MarkdownIt("commonmark", {"html": False, "maxNesting": 20}).enable("strikethrough")
+_MD.disable([*_OFF, "entity", "text_join"])
+_MD.validateLink = lambda url: True  # type: ignore[method-assign]  # the checks come later
+_MD.normalizeLink = lambda url: url  # type: ignore[method-assign]  # facets are compared as written
+_MD.normalizeLinkText = lambda link: link  # type: ignore[method-assign]
+
+# No mark is without one of these.
+_SUSPECT = regex.compile(r"[*_`~\[\\]|^[ >\-+*0-9.)]*#", regex.M)
+_PAIRS = {"em", "strong", "s"}
+_MARKS = {"em_open", "strong_open", "s_open", "code_inline", "link_open", "image", "text_special"}
+# Letters of scripts that put spaces between words: elsewhere emphasis stands inside of them.
+_IN_WORD = regex.compile(r"[[\p{L}\p{N}\p{M}_]--\p{Lo}]", regex.V1)
+_NAME = regex.compile(r"\w+")
+_HASHES = regex.compile(r"#{1,6}[ \t]*$")
+_ESCAPED = frozenset("*`#[]~")
+
+
+def without_markdown(text: str) -> str:
+    """``text`` in plain words."""
+    if not _SUSPECT.search(text):
+        return text
+    lines = text.split("\n")
+    for edit in sorted(_edits(lines, _MD.parse(text)), key=lambda edit: -edit.start):
+        lines[edit.start : edit.end] = edit.lines
+    return "\n".join(lines)
+
+
+@dataclass(frozen=True, slots=True)
+class _Edit:
+    """Lines ``start`` (included) to ``end`` (excluded) and what takes their place."""
+
+    start: int
+    end: int
+    lines: list[str]
+
+
+def _edits(lines: Sequence[str], tokens: Sequence[Token]) -> Iterator[_Edit]:
+    for token in tokens:
+        if token.map is None:
+            continue
+        start, end = token.map
+        if token.type == "fence":
+            yield from _fence(lines, token, start, end)
+        elif token.type == "inline":
+            yield from _inline(lines, token, start, end)
+
+
+def _fence(lines: Sequence[str], token: Token, start: int, end: int) -> Iterator[_Edit]:
+    """Without its first line and, where it was closed, its last."""
+    last = lines[end - 1].strip().lstrip("> ")
+    closed = end - 1 > start and last.startswith(token.markup) and not last.strip(token.markup[0])
+    yield _Edit(start, start + 1, [])
+    if closed:
+        yield _Edit(end - 1, end, [])
+
+
+def _inline(lines: Sequence[str], token: Token, start: int, end: int) -> Iterator[_Edit]:
+    """A paragraph or heading, written anew only where something in it is a mark."""
+    before = [
+        _before(line, content)
+        for line, content in zip(lines[start:end], token.content.split("\n"), strict=False)
+    ]
+    heading = _HASHES.search(before[0]) if token.content else None
+    children = token.children or []
+    if not heading and not any(child.type in _MARKS for child in children):
+        return
+    if heading:
+        before[0] = before[0][: heading.start()]
+    plain = _plain(children).split("\n")
+    before += before[-1:] * (len(plain) - len(before))  # a line more: never seen
+    yield _Edit(start, end, [b + words for b, words in zip(before, plain, strict=False)])
+
+
+def _before(line: str, content: str) -> str:
+    """What stands before the words of a line: indent, list and quote marks, hashes."""
+    content = content.strip()
+    place = line.rfind(content)
+    return line[:place] if place >= 0 else ""
+
+
+def _plain(children: Sequence[Token]) -> str:
+    """The words of a paragraph; marks inside of words stay as they are."""
+    kept = _kept(children)
+    words: list[str] = []
+    for place, child in enumerate(children):
+        words.append(child.markup if place in kept else _shown(child, children[:place]))
+    return "".join(words)
+
+
+def _shown(child: Token, before: Sequence[Token]) -> str:
+    match child.type:
+        case "softbreak" | "hardbreak":
+            return "\n"
+        case "text_special":
+            return _escaped(child)
+        case "link_close":
+            return _target(before)
+        case "image":
+            return _plain(child.children or []) or str(child.attrs.get("src", ""))
+        case _:
+            return child.content
+
+
+def _kept(children: Sequence[Token]) -> set[int]:
+    """Places of emphasis marks that are none to a person: 5*3*2, 2**3**2, __init__."""
+    kept = set[int]()
+    opened: list[int] = []
+    for place, child in enumerate(children):
+        kind, _, side = child.type.rpartition("_")
+        if kind not in _PAIRS:
+            continue
+        if side == "open":
+            opened.append(place)
+        elif _is_text(children, start := opened.pop(), place):
+            kept |= {start, place}
+    return kept
+
+
+def _is_text(children: Sequence[Token], start: int, end: int) -> bool:
+    """Whether the marks at these places belong to what people write."""
+    inside = [
+        bool(_IN_WORD.match(_edge(children[max(start - 4, 0) : start])[-1:])),
+        bool(_IN_WORD.match(_edge(children[end + 1 : end + 5])[:1])),
+    ]
+    match children[end].markup:
+        case "*":
+            return any(inside)
+        case "__":
+            return bool(_NAME.fullmatch(_edge(children[start + 1 : end])))
+        case _:
+            return all(inside)
+
+
+def _edge(children: Sequence[Token]) -> str:
+    breaks = ("softbreak", "hardbreak")
+    return "".join("\n" if child.type in breaks else child.content for child in children)
+
+
+def _escaped(child: Token) -> str:
+    """A backslash goes only before what would be a mark without it; a shrug keeps its arm."""
+    return child.content if child.content in _ESCAPED else child.markup
+
+
+def _target(before: Sequence[Token]) -> str:
+    """`` (URL)`` behind the words of a link; nothing where the words are the URL."""
+    start = max(place for place, child in enumerate(before) if child.type == "link_open")
+    url = str(before[start].attrs.get("href", ""))
+    words = _plain(before[start + 1 :])
+    if not url or words.strip() in (url, url.partition("://")[2], url.removeprefix("mailto:")):
+        return ""
+    return f" ({url})" if words.strip() else url
