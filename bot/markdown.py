@@ -28,7 +28,6 @@ _MD.normalizeLinkText = lambda link: link  # type: ignore[method-assign]
 # No mark is without one of these.
 _SUSPECT = regex.compile(r"[*_`~\[\\]|^[ >\-+*0-9.)]*#", regex.M)
 _PAIRS = {"em", "strong", "s"}
-_MARKS = {"em_open", "strong_open", "s_open", "code_inline", "link_open", "image", "text_special"}
 # Letters of scripts that put spaces between words: elsewhere emphasis stands inside of them.
 _IN_WORD = regex.compile(r"[[\p{L}\p{N}\p{M}_]--\p{Lo}]", regex.V1)
 _NAME = regex.compile(r"\w+")
@@ -82,14 +81,14 @@ def _inline(lines: Sequence[str], token: Token, start: int, end: int) -> Iterato
         for line, content in zip(lines[start:end], token.content.split("\n"), strict=False)
     ]
     heading = _HASHES.search(before[0]) if token.content else None
-    children = token.children or []
-    if not heading and not any(child.type in _MARKS for child in children):
-        return
+    plain = _plain(token.children or [])
     if heading:
         before[0] = before[0][: heading.start()]
-    plain = _plain(children).split("\n")
-    before += before[-1:] * (len(plain) - len(before))  # a line more: never seen
-    yield _Edit(start, end, [b + words for b, words in zip(before, plain, strict=False)])
+    elif plain.split() == token.content.split():
+        return
+    words = plain.split("\n")
+    before += before[-1:] * (len(words) - len(before))  # more lines than there were: never seen
+    yield _Edit(start, end, [b + line for b, line in zip(before, words, strict=False)])
 
 
 def _before(line: str, content: str) -> str:

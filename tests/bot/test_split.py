@@ -15,8 +15,8 @@ FAMILY = "👨‍👩‍👧‍👦"
 WALES = "\U0001f3f4\U000e0067\U000e0062\U000e0077\U000e006c\U000e0073\U000e007f"
 PIECES = [
     FAMILY, WALES, "🇩🇪", "🇫🇷", "👍🏽", "❤️", "e\u0301", "a\u0308\u0323", "\u200f", "שלום", "مرحبا",
-    "٣", "क्षि", "한", "𝒳", "𠀀", "a", "Z", "word", "Donaudampfschiff", "9", " ", " ", " ", "\n", "\n\n",
-    ". ", "! ", "? ", "。", "؟ ", "…", ",", "Dr. ", "-", "\u0301", "\u200d",
+    "٣", "क्षि", "한", "𝒳", "𠀀", "a", "Z", "word", "Donaudampfschiff", "9", " ", " ", " ", "\n",
+    "\n\n", ". ", "! ", "? ", "。", "؟ ", "…", ",", "Dr. ", "-", "\u0301", "\u200d",
 ]  # fmt: skip
 mixed = st.lists(st.sampled_from(PIECES), max_size=150).map("".join).map(clean)
 rooms = st.builds(Room, st.integers(8, 40), st.integers(100, 300))
