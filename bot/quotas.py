@@ -217,7 +217,8 @@ async def _first_used_up(storage: Counts, shares: Sequence[Share]) -> str | None
     for share in shares:
         for rate in share.rates:
             length = rate.get_expiry()
-            previous, left, current, _ = await storage.get_sliding_window(share.key, length)
+            key = _key(share, length)
+            previous, left, current, _ = await storage.get_sliding_window(key, length)
             if int(previous * left / length) + current + 1 > rate.amount:
                 return _named(share, rate)
     return None
@@ -227,11 +228,16 @@ async def _count(storage: Counts, shares: Sequence[Share]) -> str | None:
     """A share of each; the first that was used up meanwhile, by another worker."""
     for share in shares:
         for rate in share.rates:
-            if not await storage.acquire_sliding_window_entry(
-                share.key, rate.amount, rate.get_expiry()
-            ):
+            length = rate.get_expiry()
+            key = _key(share, length)
+            if not await storage.acquire_sliding_window_entry(key, rate.amount, length):
                 return _named(share, rate)
     return None
+
+
+def _key(share: Share, length: int) -> str:
+    """Without the amount, so that a limit that changes keeps what was counted."""
+    return f"{share.key}/{length}"
 
 
 def _named(share: Share, rate: RateLimitItem) -> str:
