@@ -23,6 +23,7 @@ from bot.rates import LiveLimits
 PREFIX = "TWITE_"
 # Differ between workers of one fleet, so they are no part of the digest on decisions.
 PER_PROCESS = frozenset({"kafka.group_instance_id"})
+PROMPT_NAME = r"^[A-Za-z0-9][A-Za-z0-9_.-]{0,63}$"
 _ADDRESS = re.compile(r"(?:\[[0-9A-Fa-f:.]+\]|[^\s,:/@\[\]]+):([0-9]{1,5})")
 _STORAGE = re.compile(
     r"memory://|redis\+unix:///[^?]+(?:\?.*)?"
@@ -131,9 +132,14 @@ class BotSettings(Group):
     hop_limit: int = Field(default=2, ge=0, le=254)
     """How many bot-to-bot hops a thread may have had for another bot to get an answer."""
     max_graphemes: int = Field(default=300, ge=1, le=1_000_000)
-    """Longest reply, in graphemes (what people see as one character)."""
+    """Longest post of a reply, in graphemes (what people see as one character)."""
     max_bytes: int = Field(default=3000, ge=4, le=1_000_000)
-    """Longest reply, in UTF-8 bytes."""
+    """Longest post of a reply, in UTF-8 bytes."""
+    max_parts: int = Field(default=3, ge=1, le=9)
+    """Most posts of one long reply, a numbered thread; 1: it is cut at a sentence, and so it is
+    where a post has fewer than 46 graphemes or 166 bytes."""
+    markdown: bool = False
+    """Whether the platform shows markdown as it is meant; else replies are made plain text."""
     prompt_tokens: int = Field(default=1536, ge=64, le=10_000_000)
     """Longest prompt, in the model's tokens; less where the model's context is shorter."""
     post_tokens: int = Field(default=384, ge=16, le=1_000_000)
@@ -152,6 +158,32 @@ class BotSettings(Group):
         if value.lstrip().startswith("@"):
             raise ValueError("must be written without the @ before it")
         return value
+
+
+class PromptsSettings(Group):
+    """Which prompt files the model is given, by their names without ``.txt``."""
+
+    directory: Path | None = None
+    """A folder with prompt files of your own; a name that is not there is one that comes with
+    Twite."""
+    mention: str = Field(default="mention", pattern=PROMPT_NAME)
+    """The prompt for mentions."""
+    direct: str = Field(default="direct", pattern=PROMPT_NAME)
+    """The prompt for private talks."""
+    canary_mention: str | None = Field(default=None, pattern=PROMPT_NAME)
+    """Another prompt, tried out on some of the conversations with mentions."""
+    canary_mention_share: float = Field(default=0.0, ge=0, le=1)
+    """The share of conversations that get it, 0 to 1; one that has it keeps it."""
+    canary_direct: str | None = Field(default=None, pattern=PROMPT_NAME)
+    """Another prompt, tried out on some of the private talks."""
+    canary_direct_share: float = Field(default=0.0, ge=0, le=1)
+    """The share of private talks that get it, 0 to 1; one that has it keeps it."""
+    language: str = Field(default="en", pattern=r"^[A-Za-z]{2,3}(?:-[A-Za-z0-9]{1,8})*$")
+    """The language in which the prompts have the bot write; an asker with another one adds the
+    hint below."""
+    language_hint: str = Field(default="Answer in {language}.", max_length=200)
+    """What is added to the prompt for an asker who writes another language, ``{language}`` being
+    its English name; empty: nothing."""
 
 
 class EchoSettings(Group):
@@ -192,6 +224,9 @@ class ModelSettings(Group):
     """Leave out tokens less likely than this share of the likeliest; 0: off."""
     repetition_penalty: float = Field(default=1.05, gt=0, le=10)
     """Above 1: tokens that were there before become less likely."""
+    retry_temperature: float = Field(default=0.7, gt=0, le=10)
+    """The least temperature of the second try, where the first gave nothing of use: at 0 it would
+    give the same again."""
     echo: EchoSettings = EchoSettings()
 
     @field_validator("device")
@@ -277,6 +312,7 @@ class Settings(BaseSettings):
 
     kafka: KafkaSettings = KafkaSettings()
     bot: BotSettings = BotSettings()
+    prompts: PromptsSettings = PromptsSettings()
     model: ModelSettings = ModelSettings()
     worker: WorkerSettings = WorkerSettings()
     limits: LimitsSettings = LimitsSettings()
