@@ -183,6 +183,10 @@ class Knowledge(Protocol):
         """
         ...
 
+    def root(self, post: Post) -> Post | None:
+        """The first post of the thread, where ``post`` names it; none where it is unknown."""
+        ...
+
     def quoted(self, post: Post | Message) -> Post | None:
         """The newest of the post that ``post`` quotes; none where it is unknown here."""
         ...

@@ -183,6 +183,9 @@ class NoKnowledge:
     def ancestors(self, post: Post, limit: int) -> tuple[Post, ...]:
         return ()
 
+    def root(self, post: Post) -> Post | None:
+        return None
+
     def quoted(self, post: Post | Message) -> Post | None:
         return None
 

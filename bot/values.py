@@ -6,6 +6,7 @@ per record; ``bot/conversation.py`` takes both. Everything here is frozen and kn
 
 from collections.abc import Iterator
 from dataclasses import dataclass, field
+from datetime import datetime
 
 from model.engine import Sampling
 from schemas.envelope import Envelope
@@ -121,6 +122,11 @@ class Asked:
     data: Source
     seen: Seen = Seen()
     redrive_of: str | None = None
+
+
+def ms_of(time: datetime) -> int:
+    """Milliseconds since 1970."""
+    return round(time.timestamp() * 1000)
 
 
 def post_of(data: MentionCreated | MessageCreated | MessageEdited) -> Post | Message:

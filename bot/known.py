@@ -1,0 +1,190 @@
+"""``Knowledge`` read from the views, with what was decided here and not yet read back over it.
+
+In: the open views of one partition, asked for anew at each look, as they come and go with the
+partition. Out: what ``bot/knowledge.py`` promises. Each lookup is a few reads by index. A view
+that is lost raises ``ViewLost``, which lets go of the partition: it comes back when the view does.
+"""
+
+import asyncio
+import sqlite3
+from collections.abc import Callable, Collection, Mapping, Sequence
+from datetime import datetime
+from typing import Concatenate, ParamSpec, Protocol, TypeVar
+
+from bot.knowledge import (
+    AccountState,
+    KnowledgeUnavailable,
+    ReplySet,
+    Stored,
+    Surface,
+    Turn,
+)
+from bot.memory import ENTRIES, Memory
+from bot.values import Question, Seen, Source
+from bot.views import accounts, moderation, said, talks, threads, written
+from consumers.views.store import is_damage
+from consumers.views.views import ViewLost
+from schemas.audit import DecisionRecorded
+from schemas.envelope import Envelope
+from schemas.feed import Message, Post
+from schemas.replies import ReplyCreated
+
+P = ParamSpec("P")
+R = TypeVar("R")
+
+
+class OpenView(Protocol):
+    """What is needed of ``consumers.views.views.OpenView``."""
+
+    @property
+    def db(self) -> sqlite3.Connection: ...
+
+    @property
+    def positions(self) -> Mapping[str, int]: ...
+
+    @property
+    def as_of_ms(self) -> int: ...
+
+    async def reached(self, timestamp_ms: int, timeout_s: float) -> bool: ...
+
+    def lost(self, error: sqlite3.Error) -> ViewLost: ...
+
+
+class KnowledgeOfViews:
+    """``open_views`` gives the views that are open for this partition, by name; ``bot_id`` is the
+    bot's account. ``wait_s``: how long ``reached`` waits at most."""
+
+    def __init__(
+        self,
+        open_views: Callable[[], Mapping[str, OpenView]],
+        bot_id: str,
+        *,
+        wait_s: float,
+        entries: int = ENTRIES,
+    ) -> None:
+        self._open_views = open_views
+        self._bot_id = bot_id
+        self._wait_s = wait_s
+        self._memory = Memory(entries)
+
+    # Repeats, and what was decided.
+
+    def meet(
+        self, envelope: Envelope, data: Source, decision_id: str, *, redriven: bool = False
+    ) -> None:
+        self._memory.meet(envelope, data, decision_id, redriven=redriven)
+
+    def seen(
+        self, envelope: Envelope, data: Source, decision_id: str, *, redriven: bool = False
+    ) -> Seen:
+        here = self._memory.meet(envelope, data, decision_id, redriven=redriven)
+        if here.duplicate_of is not None or here.answered:
+            return here
+        before = self._ask("replies", said.seen, envelope, data, decision_id, redriven)
+        return Seen(
+            before.duplicate_of,
+            before.earlier if before.answered else here.earlier or before.earlier,
+            before.answered,
+        )
+
+    def decided(self, record: DecisionRecorded, replies: Sequence[ReplyCreated]) -> None:
+        self._memory.decided(record, replies)
+
+    def failed(self, decision_id: str) -> None:
+        self._memory.failed(decision_id)
+
+    def replies_to(self, source_uri: str) -> ReplySet | None:
+        return self._ask("replies", said.replies_to, source_uri) or self._memory.replies_to(
+            source_uri
+        )
+
+    def question(self, uri: str) -> Question | None:
+        mention = self._ask("conversation", threads.question, uri)
+        return mention or self._ask("conversation", talks.question, uri)
+
+    # How far the views are.
+
+    async def reached(self, timestamp_ms: int) -> bool:
+        behind = [v for v in self._open_views().values() if v.as_of_ms < timestamp_ms]
+        if not behind:
+            return True
+        return all(await asyncio.gather(*(v.reached(timestamp_ms, self._wait_s) for v in behind)))
+
+    def positions(self) -> dict[str, int]:
+        return {
+            f"{name}/{place}": offset
+            for name, view in self._open_views().items()
+            for place, offset in view.positions.items()
+        }
+
+    # Who wants what, and what moderators decided.
+
+    def account(self, account_id: str) -> AccountState:
+        state = self._ask("accounts", accounts.state_of, account_id)
+        if not self._ask("moderation", moderation.is_account_blocked, account_id):
+            return state
+        return AccountState(state.opted_out, state.blocked_bot, state.deleted, True)
+
+    def conversation_blocked(self, conversation_id: str) -> bool:
+        return self._ask("moderation", moderation.is_conversation_blocked, conversation_id)
+
+    def stopped(self, surface: Surface) -> bool:
+        return self._ask("moderation", moderation.is_stopped, surface)
+
+    # Posts of this partition.
+
+    def latest(self, uri: str) -> Stored | None:
+        return self._ask("conversation", written.latest, uri)
+
+    def changed(self, post: Post | Message) -> Stored | None:
+        return self._ask("conversation", written.changed, post)
+
+    def ancestors(self, post: Post, limit: int) -> tuple[Post, ...]:
+        return self._ask("conversation", threads.ancestors, post, limit)
+
+    def root(self, post: Post) -> Post | None:
+        return self._ask("conversation", threads.root, post)
+
+    def quoted(self, post: Post | Message) -> Post | None:
+        if post.quote is None:
+            return None
+        return self._ask("conversation", threads.quoted, post.quote.uri)
+
+    def siblings(self, post: Post, authors: Collection[str], limit: int) -> tuple[Post, ...]:
+        return self._ask("conversation", threads.siblings, post, authors, limit)
+
+    def turns(self, message: Message, limit: int, oldest: datetime) -> tuple[Turn, ...]:
+        """Each message followed by the bot's reply to it. What the platform shows of the bot's
+        own messages counts only where the reply itself is not known."""
+        told = self._ask("conversation", talks.messages, message, limit, oldest)
+        replies = {one.uri: self.replies_to(one.uri) for one in told}
+        texts = {
+            part.text for reply in replies.values() if reply is not None for part in reply.parts
+        }
+        turns: list[Turn] = []
+        for one in told:
+            parent = replies.get(one.parent.uri) if one.parent else None
+            if one.author.id == self._bot_id and (parent is not None or one.text in texts):
+                continue
+            turns.append(one)
+            reply = replies[one.uri]
+            turns.extend(reply.standing if reply is not None else ())
+        return tuple(turns[-limit:])
+
+    def _ask(
+        self,
+        view: str,
+        lookup: Callable[Concatenate[sqlite3.Connection, P], R],
+        *args: P.args,
+        **kwargs: P.kwargs,
+    ) -> R:
+        """The answer of one view. Raises ``KnowledgeUnavailable`` and ``ViewLost``."""
+        opened = self._open_views().get(view)
+        if opened is None:
+            raise KnowledgeUnavailable(f"the view {view} is not open")
+        try:
+            return lookup(opened.db, *args, **kwargs)
+        except sqlite3.Error as error:
+            if is_damage(error):
+                raise opened.lost(error) from error
+            raise KnowledgeUnavailable(type(error).__name__) from error

@@ -1,0 +1,74 @@
+"""The view of what moderators command.
+
+In: ``bot.moderation``. Out: the latest command on each subject. The topic is compacted by
+subject, so only the latest command on a subject can ever count; ``unblock`` and ``resume`` undo
+``block`` and ``stop``, and a tombstone undoes anything. Commands that nobody knows here are kept
+and change nothing else. Never trimmed: a block holds however old it is.
+
+Subjects: ``account:ID`` and ``conversation:ID`` (``block``, ``unblock``); ``everything``,
+``mentions`` and ``direct-messages`` (``stop``, ``resume``).
+"""
+
+import sqlite3
+from typing import Literal
+
+from bot.knowledge import Surface
+from bot.views.accounts import key_of
+from bot.views.records import event_of
+from schemas import names
+from schemas.record import Record
+
+_SURFACES: dict[Surface, str] = {"mention": "mentions", "direct": "direct-messages"}
+_STOPPED = "SELECT 1 FROM commands WHERE subject IN ('everything', ?) AND command = 'stop'"
+_BLOCKED = "SELECT 1 FROM commands WHERE subject = ? AND command = 'block'"
+
+
+class ModerationView:
+    """See the module."""
+
+    name = "moderation"
+    layout = 1
+    topics: tuple[str, ...] = (names.BOT_MODERATION,)
+    scope: Literal["partition", "all"] = "all"
+
+    def create(self, db: sqlite3.Connection) -> None:
+        db.execute(
+            "CREATE TABLE commands (subject TEXT PRIMARY KEY NOT NULL, command TEXT NOT NULL,"
+            " reason TEXT NOT NULL, moderator TEXT NOT NULL, decision_id TEXT,"
+            " seen_ms INTEGER NOT NULL) WITHOUT ROWID"
+        )
+
+    def apply(self, db: sqlite3.Connection, record: Record) -> None:
+        if record.value is None:
+            db.execute("DELETE FROM commands WHERE subject = ?", (key_of(record),))
+            return
+        data = event_of(record).data
+        db.execute(
+            "REPLACE INTO commands VALUES (?, ?, ?, ?, ?, ?)",
+            (
+                data.subject,
+                data.command,
+                data.reason,
+                data.moderator,
+                data.decision_id,
+                record.timestamp_ms,
+            ),
+        )
+
+    def oldest_ms(self, db: sqlite3.Connection) -> int | None:
+        return None
+
+    def trim(self, db: sqlite3.Connection, before_ms: int, limit: int) -> int:
+        return 0
+
+
+def is_account_blocked(db: sqlite3.Connection, account_id: str) -> bool:
+    return db.execute(_BLOCKED, (f"account:{account_id}",)).fetchone() is not None
+
+
+def is_conversation_blocked(db: sqlite3.Connection, conversation_id: str) -> bool:
+    return db.execute(_BLOCKED, (f"conversation:{conversation_id}",)).fetchone() is not None
+
+
+def is_stopped(db: sqlite3.Connection, surface: Surface) -> bool:
+    return db.execute(_STOPPED, (_SURFACES[surface],)).fetchone() is not None

@@ -1,0 +1,85 @@
+"""Private talks: what was said before a message, read from the view of conversations.
+
+In: a message. Out: messages, newest revisions only, nothing that was deleted, nothing from before
+the last ``/forget``. Everything comes from the table of messages.
+"""
+
+import sqlite3
+from collections.abc import Iterator
+from datetime import datetime
+
+from bot.values import ms_of
+from bot.views.written import Row, is_deleted, newest, parse, whole
+from schemas.feed import Message, MessageCreated
+
+_END = 1 << 62  # behind every origin
+_COLUMNS = "uri, revision, version, changed_ms, conversation, author, parent, told, content"
+# One row for each revision; those of one uri stand together once they are grouped below.
+_BEFORE = (
+    f"SELECT {_COLUMNS}, created_ms, origin FROM messages"  # noqa: S608 - own names
+    " WHERE conversation = ? AND (created_ms, origin) < (?, ?) AND created_ms >= ?"
+    " ORDER BY created_ms DESC, origin DESC LIMIT ?"
+)
+_MARK = "SELECT uri, created_ms, origin FROM forgets WHERE conversation = ?"
+_PLACE = "SELECT created_ms, min(origin) FROM messages WHERE uri = ? GROUP BY created_ms"
+_REVISIONS = 4  # rows that are read for each turn asked for
+
+
+def messages(
+    db: sqlite3.Connection, message: Message, limit: int, oldest: datetime
+) -> tuple[Message, ...]:
+    """The last ``limit`` messages of the talk before ``message``, oldest first.
+
+    By the platform's time of writing, and within one moment in the order of the log: a message
+    that is not in the view yet comes behind all that are.
+    """
+    found: list[Message] = []
+    for row in _before(db, message, limit, ms_of(oldest)):
+        if row.uri != message.uri:
+            found.append(parse(Message, row))
+        if len(found) == limit:
+            break
+    return tuple(reversed(found))
+
+
+def question(db: sqlite3.Connection, uri: str) -> MessageCreated | None:
+    """The message as its event had it, in the newest revision."""
+    asked = db.execute(
+        "SELECT quoted FROM questions WHERE kind = 'message' AND uri = ?", (uri,)
+    ).fetchone()
+    row = None if asked is None or is_deleted(db, Message, uri) else newest(db, Message, uri)
+    if row is None:
+        return None
+    quoted = whole(asked[0]) if asked[0] is not None else None
+    return MessageCreated(message=parse(Message, row).model_copy(update={"quoted": quoted}))
+
+
+def _before(db: sqlite3.Connection, message: Message, limit: int, oldest_ms: int) -> Iterator[Row]:
+    """The newest revision of each message, newest message first."""
+    at = _place(db, message)
+    mark_uri, mark_ms, mark_origin = db.execute(_MARK, (message.conversation_id,)).fetchone() or (
+        None,
+        -1,
+        -1,
+    )
+    rows = db.execute(
+        _BEFORE,
+        (message.conversation_id, *at, max(oldest_ms, mark_ms), _REVISIONS * (limit + 1)),
+    ).fetchall()
+    done: set[str] = set()
+    for *columns, _, origin in rows:
+        row = Row(*columns)
+        if row.uri in done or origin < mark_origin:
+            continue
+        done.add(row.uri)
+        one = newest(db, Message, row.uri)
+        forgotten = row.parent is not None and row.parent == mark_uri  # the bot's confirmation
+        if one is not None and not forgotten and not is_deleted(db, Message, row.uri):
+            yield one
+
+
+def _place(db: sqlite3.Connection, message: Message) -> tuple[int, int]:
+    """Time of writing and place in the log of a message."""
+    created = ms_of(message.created_at)
+    row = db.execute(_PLACE, (message.uri,)).fetchone()
+    return (created, row[1] if row and row[0] == created else _END)
