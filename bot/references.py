@@ -46,8 +46,7 @@ TEXT_BYTES = 4 * 1024 * 1024  # of texts that one change sends out; further revi
 RECENT = 100_000  # records kept in memory where no view takes them over
 _MADE = "SELECT offset, data FROM made WHERE uri = ? AND offset < ? ORDER BY offset"
 _CHANGED = (
-    "SELECT offset, deleted, data FROM changed WHERE uri = ? AND offset < ?"
-    " ORDER BY offset DESC LIMIT ?"
+    "SELECT offset, data FROM changed WHERE uri = ? AND offset < ? ORDER BY offset DESC LIMIT ?"
 )
 
 
@@ -65,13 +64,13 @@ class Rows(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Change:
-    """An edit or deletion on the log; ``data`` is none where its words were erased since."""
+    """An edit or deletion on the log."""
 
     offset: int
     deleted: bool
     revision: str | None
     version: int | None
-    data: Data | None
+    data: Data
 
     @classmethod
     def of(cls, offset: int, data: Data) -> "Change":
@@ -129,12 +128,10 @@ class References:
         self._place = f"{names.BOT_REFERENCES}/{partition}"
         self._recent: dict[str, deque[tuple[int, Kind, Data]]] = {}
         self._order: deque[tuple[int, str]] = deque()
-        self._from: int | None = None  # the memory holds everything from this offset on
+        self._reached = 0  # the view has been there: further back means that it is built anew
 
     def add(self, offset: int, kind: Kind, data: Data) -> None:
         """A record was read; in offset order."""
-        if self._from is None:
-            self._from = offset
         self._recent.setdefault(data["uri"], deque()).append((offset, kind, data))
         self._order.append((offset, data["uri"]))
         self._forget()
@@ -149,8 +146,8 @@ class References:
     def change_before(self, uri: str, offset: int) -> Change | None:
         """The change that counts. Raises ``KnowledgeUnavailable``."""
         found: dict[int, Change] = {}
-        for place, deleted, data in self._rows(_CHANGED, uri, offset, NEWEST_CHANGES):
-            found[place] = _stored(place, bool(deleted), data)
+        for place, text in self._rows(_CHANGED, uri, offset, NEWEST_CHANGES):
+            found[place] = Change.of(place, json.loads(text))
         for place, kind, data in self._memory(uri, offset):
             if kind == "changed" and place not in found:
                 found[place] = Change.of(place, data)
@@ -164,8 +161,8 @@ class References:
         if view is None:
             return []
         try:
-            if self._from is not None and self._position(view) < self._from:
-                raise KnowledgeUnavailable("the view is behind what was read before this worker")
+            if self._position(view) < self._reached:
+                raise KnowledgeUnavailable("the view is being built anew")
             return view.db.execute(statement, arguments).fetchall()
         except sqlite3.Error as error:
             raise KnowledgeUnavailable(type(error).__name__) from error
@@ -179,18 +176,12 @@ class References:
         if view is None and len(self._order) <= RECENT:
             return
         end = self._order[1][0] if view is None else self._position(view)
+        self._reached = max(self._reached, end)
         while self._order and self._order[0][0] < end:
-            offset, uri = self._order.popleft()
+            _, uri = self._order.popleft()
             self._recent[uri].popleft()  # the same: both are in log order
             if not self._recent[uri]:
                 del self._recent[uri]
-            self._from = offset + 1
-
-
-def _stored(offset: int, deleted: bool, data: str | None) -> Change:
-    if data is None:  # erased, since the post was deleted later: nothing is known of it but that
-        return Change(offset, deleted, None, None, None)
-    return Change.of(offset, json.loads(data))
 
 
 class ReferencesHandler:
@@ -230,7 +221,7 @@ class ReferencesHandler:
         """References to look at again, each with the change that is the reason."""
         before = self._references.change_before(data["uri"], offset)
         if kind == "made":
-            if before is not None and before.data is not None and before.concerns(data):
+            if before is not None and before.concerns(data):
                 yield data, before
             return
         change = Change.of(offset, data)

@@ -23,11 +23,12 @@ CREATE INDEX made_by_uri ON made (uri, offset);
 CREATE INDEX made_by_time ON made (at_ms);
 CREATE TABLE changed (
     offset INTEGER PRIMARY KEY, at_ms INTEGER NOT NULL, uri TEXT NOT NULL,
-    deleted INTEGER NOT NULL, data TEXT  -- the event's data; none once it was erased
+    data TEXT NOT NULL  -- the event's data, without the post once that was deleted
 );
 CREATE INDEX changed_by_uri ON changed (uri, offset);
 CREATE INDEX changed_by_time ON changed (at_ms)
 """
+_ERASE = "UPDATE changed SET data = json_remove(data, '$.post', '$.message') WHERE uri = ?"
 _TIMED = ("made", "changed")
 _TRIM = {
     table: f"DELETE FROM {table} WHERE offset IN"  # noqa: S608 - names of our own
@@ -58,12 +59,11 @@ class ReferencesView:
                 (record.offset, record.timestamp_ms, data["uri"], data["source"]["uri"], text),
             )
             return
-        deleted = bool(data.get("deleted"))
-        if deleted:
-            db.execute("UPDATE changed SET data = NULL WHERE uri = ?", (data["uri"],))
+        if data.get("deleted"):
+            db.execute(_ERASE, (data["uri"],))
         db.execute(
-            "INSERT OR REPLACE INTO changed VALUES (?, ?, ?, ?, ?)",
-            (record.offset, record.timestamp_ms, data["uri"], deleted, text),
+            "INSERT OR REPLACE INTO changed VALUES (?, ?, ?, ?)",
+            (record.offset, record.timestamp_ms, data["uri"], text),
         )
 
     def oldest_ms(self, db: sqlite3.Connection) -> int | None:
