@@ -14,7 +14,6 @@ is the same whenever and by whomever it is handled. Next: ``bot/reviews.py``.
 """
 
 import json
-import sqlite3
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -23,11 +22,10 @@ from typing import Any, Literal, Protocol
 import structlog
 
 from bot.changes import untold
-from bot.knowledge import KnowledgeUnavailable
 from bot.publishing import Place, Publishing
 from bot.values import BotIdentity
 from bot.views.references import read
-from consumers.handler import GiveUp, Job, RetryLater, StopPartition
+from consumers.handler import GiveUp, Job, StopPartition
 from consumers.views.view import BadRecord
 from schemas import headers, names
 from schemas.envelope import Envelope
@@ -53,8 +51,9 @@ _CHANGED = (
 class Rows(Protocol):
     """What is needed of an open view of ``bot.views.references``."""
 
-    @property
-    def db(self) -> sqlite3.Connection: ...
+    def rows(self, sql: str, parameters: Sequence[Any]) -> list[Any]:
+        """Raises ``StopPartition`` where it can't be read and is built anew."""
+        ...
 
     @property
     def positions(self) -> Mapping[str, int]:
@@ -120,7 +119,8 @@ class References:
     """What is known of the posts of one partition: the view, and what was read here since.
 
     ``view`` gives the open view, None where views are off. The view was caught up before the
-    partition was opened, so together they hold every record up to the one that is asked for.
+    partition was opened, so together they hold every record up to the one that is asked for. A
+    view that is lost meanwhile stops the partition, which is opened when it was read anew.
     """
 
     def __init__(self, partition: int, view: Callable[[], Rows | None] = lambda: None) -> None:
@@ -128,7 +128,6 @@ class References:
         self._place = f"{names.BOT_REFERENCES}/{partition}"
         self._recent: dict[str, deque[tuple[int, Kind, Data]]] = {}
         self._order: deque[tuple[int, str]] = deque()
-        self._reached = 0  # the view has been there: further back means that it is built anew
 
     def add(self, offset: int, kind: Kind, data: Data) -> None:
         """A record was read; in offset order."""
@@ -137,14 +136,14 @@ class References:
         self._forget()
 
     def made_before(self, uri: str, offset: int) -> list[Data]:
-        """In log order. Raises ``KnowledgeUnavailable``."""
+        """In log order. Raises ``StopPartition``."""
         rows = self._rows(_MADE, uri, offset)
         found = {place: json.loads(data) for place, data in rows}
         found |= {place: data for place, kind, data in self._memory(uri, offset) if kind == "made"}
         return [found[place] for place in sorted(found)]
 
     def change_before(self, uri: str, offset: int) -> Change | None:
-        """The change that counts. Raises ``KnowledgeUnavailable``."""
+        """The change that counts. Raises ``StopPartition``."""
         found: dict[int, Change] = {}
         for place, text in self._rows(_CHANGED, uri, offset, NEWEST_CHANGES):
             found[place] = Change.of(place, json.loads(text))
@@ -158,25 +157,14 @@ class References:
 
     def _rows(self, statement: str, *arguments: Any) -> list[Any]:
         view = self._view()
-        if view is None:
-            return []
-        try:
-            if self._position(view) < self._reached:
-                raise KnowledgeUnavailable("the view is being built anew")
-            return view.db.execute(statement, arguments).fetchall()
-        except sqlite3.Error as error:
-            raise KnowledgeUnavailable(type(error).__name__) from error
-
-    def _position(self, view: Rows) -> int:
-        return view.positions.get(self._place, 0)
+        return [] if view is None else view.rows(statement, arguments)
 
     def _forget(self) -> None:
         """What the view has by now; without a view the oldest."""
         view = self._view()
         if view is None and len(self._order) <= RECENT:
             return
-        end = self._order[1][0] if view is None else self._position(view)
-        self._reached = max(self._reached, end)
+        end = self._order[1][0] if view is None else view.positions.get(self._place, 0)
         while self._order and self._order[0][0] < end:
             _, uri = self._order.popleft()
             self._recent[uri].popleft()  # the same: both are in log order
@@ -203,14 +191,11 @@ class ReferencesHandler:
         return Job(record, ("post", data["uri"]), (kind, data))
 
     async def handle(self, job: Job, *, attempt: int) -> Sequence[Output]:
-        """The reviews that this record makes necessary. Raises ``RetryLater``."""
+        """The reviews that this record makes necessary. Raises ``StopPartition``."""
         if job.payload is None:
             return ()
         kind, data = job.payload
-        try:
-            asked = list(self._asked(kind, data, job.record.offset))
-        except KnowledgeUnavailable as error:
-            raise RetryLater(str(error)) from error
+        asked = list(self._asked(kind, data, job.record.offset))
         return self._outputs(asked, job.record) if asked else ()
 
     def give_up(self, record: Record, error: GiveUp, *, attempts: int) -> Sequence[Output]:

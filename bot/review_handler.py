@@ -120,7 +120,7 @@ class ReviewsHandler:
         """What the review came to, and its decision record."""
         review: Review = job.payload
         try:
-            await self._caught_up(review, attempt)
+            await self._caught_up(attempt)
             judged = await self._judged(review)
         except (EngineError, KnowledgeUnavailable) as error:
             raise RetryLater(type(error).__name__) from error
@@ -144,8 +144,9 @@ class ReviewsHandler:
         log.warning("a review failed", offset=record.offset, code=error.code, attempts=attempts)
         return letter, self._publishing.decision(told, key, envelope, private=True)
 
-    async def _caught_up(self, review: Review, attempt: int) -> None:
-        if await self._knowledge.reached(review.record.timestamp_ms):
+    async def _caught_up(self, attempt: int) -> None:
+        """Everything that led to the review was committed before now."""
+        if await self._knowledge.reached(round(self._publishing.now().timestamp() * 1000)):
             return
         if attempt >= PATIENCE:
             raise StopPartition("the views stay behind the reviews")

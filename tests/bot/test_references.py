@@ -9,11 +9,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from bot.changes import Changes, untold
-from bot.knowledge import KnowledgeUnavailable
 from bot.publishing import Publishing
 from bot.references import References, ReferencesHandler
 from bot.views.references import ReferencesView
-from consumers.handler import GiveUp, RetryLater, StopPartition
+from consumers.handler import GiveUp, StopPartition
 from schemas import codec, names
 from schemas.feed import DeletedBy, PostDeleted, PostEdited, Ref
 from schemas.record import Output, Record
@@ -87,6 +86,9 @@ class View:
         self.positions: Mapping[str, int] = {}
         for record in records:
             self.take(record)
+
+    def rows(self, sql: str, parameters: Sequence[Any]) -> list[Any]:
+        return self.db.execute(sql, parameters).fetchall()
 
     def take(self, record: Record) -> None:
         self._view.apply(self.db, record)
@@ -209,23 +211,15 @@ async def test_a_record_that_cannot_be_handled_stops_the_partition_and_is_never_
         handler().give_up(record, GiveUp("retries-exhausted", "x"), attempts=5)
 
 
-async def test_a_view_that_is_built_anew_is_waited_for() -> None:
-    records = on_log([made("a"), made("b"), deleted()])
-    view = View(records[:2])
-    one = handler(view)
-    job = one.open(records[2])
-    view.positions = {f"{names.BOT_REFERENCES}/0": 1}
-    with pytest.raises(RetryLater):
-        await one.handle(job, attempt=1)
-    view.positions = {f"{names.BOT_REFERENCES}/0": 4}
-    assert len(await one.handle(job, attempt=2)) == 2
+async def test_a_view_that_is_lost_stops_the_partition() -> None:
+    class Lost(View):
+        def rows(self, sql: str, parameters: Sequence[Any]) -> list[Any]:
+            raise StopPartition("it is read anew")
 
-
-def test_a_view_that_cannot_be_read_is_no_knowledge() -> None:
-    broken = View([])
-    broken.db.close()
-    with pytest.raises(KnowledgeUnavailable):
-        References(0, lambda: broken).made_before(URI, 9)
+    one = handler(Lost([]))
+    (record,) = on_log([deleted()])
+    with pytest.raises(StopPartition):
+        await one.handle(one.open(record), attempt=1)
 
 
 _EVENTS = st.one_of(
