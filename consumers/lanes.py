@@ -17,8 +17,7 @@ overtake, and starve nobody.
 
 import heapq
 import itertools
-from collections import Counter, deque
-from collections.abc import Callable, Hashable, Mapping
+from collections.abc import Callable, Hashable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Generic, TypeVar
 
@@ -43,25 +42,40 @@ _SWEEP_FROM = 4096  # flows remembered before the first look for those that are 
 
 
 @dataclass(slots=True)
-class _Class(Generic[K]):
+class _Class(Generic[K, T]):
     """One topic's ready lanes and its two clocks."""
 
     stride: float
-    ready: list[tuple[float, int, K]] = field(default_factory=list)  # heap: tag, order, lane
+    # A heap of the heads of idle lanes: key, order, lane, head.
+    ready: list[tuple[float, int, "_Lane[K, T]", "_Queued[T]"]] = field(default_factory=list)
     virtual: float = 0.0  # where a newcomer's item starts
     passed: float = 0.0  # stride scheduling's pass
     finish: dict[Hashable, float] = field(default_factory=dict)  # flow: where its last item ends
-    flows: Counter[Hashable] = field(default_factory=Counter)  # first flows that wait
+    flows: dict[Hashable, int] = field(default_factory=dict)  # first flows that wait: how often
     sweep_at: int = _SWEEP_FROM
 
 
-@dataclass(slots=True)
+@dataclass(slots=True, eq=False)
 class _Queued(Generic[T]):
+    """An item in its lane; a chain, since most lanes have one item and no use for a deque."""
+
     item: T
-    share: Share
     flow: Hashable  # whose it is: its first flow, else its lane
     tag: float
+    key: float  # the tag, moved forward by the item's priority
     order: int
+    next: "_Queued[T] | None" = None
+
+
+@dataclass(slots=True, eq=False)
+class _Lane(Generic[K, T]):
+    """What waits, and the item that was taken and is not done."""
+
+    name: K
+    group: _Class[K, T]
+    head: _Queued[T] | None = None
+    tail: _Queued[T] | None = None
+    busy: _Queued[T] | None = None
 
 
 class Lanes(Generic[K, T]):
@@ -79,9 +93,8 @@ class Lanes(Generic[K, T]):
         self._class_of = class_of
         self._weights: Mapping[Any, float] = weights or {}
         self._bound = priority_bound
-        self._classes: dict[Hashable, _Class[K]] = {}
-        self._queues: dict[K, deque[_Queued[T]]] = {}
-        self._busy: dict[K, _Queued[T]] = {}
+        self._classes: dict[Hashable, _Class[K, T]] = {}
+        self._lanes: dict[K, _Lane[K, T]] = {}  # those with an item, waiting or taken
         self._orders = itertools.count()
         self._waiting = 0
 
@@ -98,12 +111,12 @@ class Lanes(Generic[K, T]):
     @property
     def busy(self) -> int:
         """Lanes with an item taken and not done."""
-        return len(self._busy)
+        return sum(lane.busy is not None for lane in self._lanes.values())
 
     @property
     def lanes(self) -> int:
         """Lanes with something waiting."""
-        return len(self._queues)
+        return sum(lane.head is not None for lane in self._lanes.values())
 
     @property
     def ready(self) -> int:
@@ -113,79 +126,103 @@ class Lanes(Generic[K, T]):
     @property
     def deepest(self) -> int:
         """Items waiting in the fullest lane."""
-        return max(map(len, self._queues.values()), default=0)
+        return max((sum(1 for _ in _chain(lane)) for lane in self._lanes.values()), default=0)
 
-    def put(self, lane: K, item: T, share: Share = NO_SHARE) -> bool:
+    def put(self, name: K, item: T, share: Share = NO_SHARE) -> bool:
         """Append an item to its lane; True where it waits for a slot only."""
-        group = self._class(lane)
-        flow = share.flows[0][0] if share.flows else lane
-        queued = _Queued(item, share, flow, self._tag(group, share), next(self._orders))
-        queue = self._queues.get(lane)
-        if queue is None:
-            queue = self._queues[lane] = deque()
-        queue.append(queued)
-        self._count(group, queued, 1)
-        ready = len(queue) == 1 and lane not in self._busy
-        if ready:
-            self._make_ready(lane, group)
-        return ready
+        lane = self._lanes.get(name)
+        if lane is None:
+            lane = self._lanes[name] = _Lane(name, self._class(name))
+        group = lane.group
+        flow = share.flows[0][0] if share.flows else name
+        tag = self._tag(group, share)
+        key = tag - self._bound * share.priority
+        queued = _Queued(item, flow, tag, key, next(self._orders))
+        group.flows[flow] = group.flows.get(flow, 0) + 1
+        self._waiting += 1
+        if lane.tail is not None:
+            lane.tail.next = queued
+            lane.tail = queued
+            return False
+        lane.head = lane.tail = queued
+        if lane.busy is not None:
+            return False
+        self._make_ready(lane, queued)
+        return True
 
     def take(self) -> tuple[K, T] | None:
         """The item whose turn it is, or None; its lane is busy now."""
         group = self._next_class()
         if group is None:
             return None
-        _, _, lane = heapq.heappop(group.ready)
+        _, _, lane, queued = heapq.heappop(group.ready)
         group.passed += group.stride
-        queue = self._queues[lane]
-        queued = queue.popleft()
-        if not queue:
-            del self._queues[lane]
+        lane.busy, lane.head = queued, queued.next
+        if lane.head is None:
+            lane.tail = None
         # The clock of fair queueing: one unit of service, shared by all flows that wait.
-        group.virtual = max(group.virtual, queued.tag) + 1.0 / max(1, len(group.flows))
-        self._busy[lane] = queued
-        self._count(group, queued, -1)
-        return lane, queued.item
+        group.virtual = max(group.virtual, queued.tag) + 1.0 / len(group.flows)
+        self._leaves(group, queued)
+        return lane.name, queued.item
 
-    def done(self, lane: K) -> T | None:
+    def done(self, name: K) -> T | None:
         """The item taken from this lane is finished: its next one, if any, may start."""
-        del self._busy[lane]
-        queue = self._queues.get(lane)
-        if not queue:
+        lane = self._lanes[name]
+        lane.busy = None
+        if lane.head is None:
+            del self._lanes[name]
             return None
-        self._make_ready(lane, self._class(lane))
-        return queue[0].item
+        self._make_ready(lane, lane.head)
+        return lane.head.item
 
-    def put_back(self, lane: K) -> None:
+    def put_back(self, name: K) -> None:
         """The item taken from this lane has to run again, before all others of its lane."""
-        queued = self._busy.pop(lane)
-        self._queues.setdefault(lane, deque()).appendleft(queued)
-        self._count(self._class(lane), queued, 1)
-        self._make_ready(lane, self._class(lane))
+        lane = self._lanes[name]
+        queued, lane.busy = lane.busy, None
+        if queued is None:
+            raise KeyError(name)
+        queued.next = lane.head
+        lane.head = queued
+        lane.tail = lane.tail or queued
+        flows = lane.group.flows
+        flows[queued.flow] = flows.get(queued.flow, 0) + 1
+        self._waiting += 1
+        self._make_ready(lane, queued)
 
     def drop(self, unwanted: Callable[[K], bool]) -> list[T]:
         """Forget what waits in the lanes that ``unwanted`` names, and return it.
 
         Busy lanes stay busy until they are done.
         """
-        lanes = [lane for lane in self._queues if unwanted(lane)]
         dropped = []
-        for lane in lanes:
-            for queued in self._queues.pop(lane):
-                self._count(self._class(lane), queued, -1)
+        for lane in [lane for name, lane in self._lanes.items() if unwanted(name)]:
+            for queued in _chain(lane):
+                self._leaves(lane.group, queued)
                 dropped.append(queued.item)
+            lane.head = lane.tail = None
+            if lane.busy is None:
+                del self._lanes[lane.name]
         for group in self._classes.values():
-            group.ready = [entry for entry in group.ready if entry[2] in self._queues]
+            group.ready = [entry for entry in group.ready if entry[2].head is not None]
             heapq.heapify(group.ready)
         return dropped
 
-    def _class(self, lane: K) -> _Class[K]:
-        name = self._class_of(lane)
-        if name not in self._classes:
-            self._classes[name] = _Class(stride=1.0 / self._weights.get(name, 1.0))
-        return self._classes[name]
+    def _leaves(self, group: _Class[K, T], queued: _Queued[T]) -> None:
+        """It does not wait any more."""
+        self._waiting -= 1
+        left = group.flows[queued.flow] - 1
+        if left:
+            group.flows[queued.flow] = left
+        else:
+            del group.flows[queued.flow]
 
-    def _next_class(self) -> _Class[K] | None:
+    def _class(self, name: K) -> _Class[K, T]:
+        found = self._class_of(name)
+        if found not in self._classes:
+            self._classes[found] = _Class(stride=1.0 / self._weights.get(found, 1.0))
+        return self._classes[found]
+
+    def _next_class(self) -> _Class[K, T] | None:
         """Of those with a ready lane, the one furthest behind its weight."""
         chosen = None
         for group in self._classes.values():
@@ -193,7 +230,7 @@ class Lanes(Generic[K, T]):
                 chosen = group
         return chosen
 
-    def _tag(self, group: _Class[K], share: Share) -> float:
+    def _tag(self, group: _Class[K, T], share: Share) -> float:
         """Where the item starts on its class's virtual clock; its flows end later from now."""
         if not share.flows:
             return group.virtual
@@ -207,17 +244,18 @@ class Lanes(Generic[K, T]):
             group.sweep_at = max(_SWEEP_FROM, 2 * len(group.finish))
         return start
 
-    def _make_ready(self, lane: K, group: _Class[K]) -> None:
+    def _make_ready(self, lane: _Lane[K, T], head: _Queued[T]) -> None:
+        group = lane.group
         if not group.ready:
             # A class that was idle must not claim the turns it did not use.
             active = [other.passed for other in self._classes.values() if other.ready]
             group.passed = max(group.passed, min(active, default=group.passed))
-        head = self._queues[lane][0]
-        key = head.tag - self._bound * head.share.priority
-        heapq.heappush(group.ready, (key, head.order, lane))
+        heapq.heappush(group.ready, (head.key, head.order, lane, head))
 
-    def _count(self, group: _Class[K], queued: _Queued[T], by: int) -> None:
-        self._waiting += by
-        group.flows[queued.flow] += by
-        if not group.flows[queued.flow]:
-            del group.flows[queued.flow]
+
+def _chain(lane: _Lane[K, T]) -> Iterator[_Queued[T]]:
+    """What waits in a lane, in order."""
+    queued = lane.head
+    while queued is not None:
+        yield queued
+        queued = queued.next

@@ -16,7 +16,7 @@ from schemas.record import Output
 Kind = Literal["done", "given_up"]
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True, eq=False)
 class Finished:
     """A handled record. ``at``: when it was finished, on the monotonic clock."""
 
@@ -58,7 +58,8 @@ class Outbox:
         batch: list[Finished] = []
         room = self._max_bytes
         for finished in self._waiting:
-            room -= sum(len(output.value or b"") for output in finished.outputs)
+            for output in finished.outputs:
+                room -= len(output.value) if output.value else 0
             if batch and (room < 0 or len(batch) >= self._max_records):
                 break
             batch.append(finished)

@@ -12,6 +12,7 @@ asking the handler again. Fenced means somebody else owns the partition: let go.
 import asyncio
 import itertools
 import time
+from collections import Counter
 from collections.abc import Awaitable, Callable, Sequence
 from typing import Protocol
 
@@ -346,7 +347,8 @@ class AssignedPartition:
         for finished in batch:
             self._timestamps.pop(finished.offset, None)
             self._metrics.commit_seconds.add(now - finished.at)
-            self._metrics.outcomes.add(self.source.topic, finished.kind)
+        for kind, count in Counter(finished.kind for finished in batch).items():
+            self._metrics.outcomes.add(self.source.topic, kind, by=count)
         self._changed()
 
     async def _settle(self, tracker: OffsetTracker) -> None:

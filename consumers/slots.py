@@ -35,6 +35,8 @@ Lane = tuple[AssignedPartition, Hashable]
 
 # Handlers that never wait must still let the event loop turn.
 _RECORDS_PER_TURN = 32
+# A handler that never waits is through with all records before a second task is needed.
+_STARTED_AT_ONCE = 8
 
 
 @dataclass(slots=True)
@@ -78,6 +80,7 @@ class Slots:
         self._wanted = wanted
         self._changed = changed
         self._stopped = False
+        self._more_to_start = False
         self._running: set[asyncio.Task[None]] = set()
         self._since: dict[asyncio.Task[None], tuple[float, Work]] = {}  # the longest first
         self._stuck: list[Lane] = []  # busy until their partition goes
@@ -113,12 +116,22 @@ class Slots:
         self._stopped = True
 
     def dispatch(self) -> None:
-        """Give every ready record a slot, as far as there are some."""
+        """Give every ready record a slot, as far as there are some; a few now, the others
+        when those have begun, for then perhaps nothing is left to do."""
         idle = min(self.limit - len(self._running), self.lanes.ready)
-        for _ in range(0 if self._stopped else idle):
+        if self._stopped or idle <= 0:
+            return
+        for _ in range(min(idle, _STARTED_AT_ONCE)):
             task = asyncio.create_task(self._serve(), name="slot")
             self._running.add(task)
             task.add_done_callback(self._running.discard)
+        if idle > _STARTED_AT_ONCE and not self._more_to_start:
+            self._more_to_start = True
+            asyncio.get_running_loop().call_soon(self._dispatch_more)
+
+    def _dispatch_more(self) -> None:
+        self._more_to_start = False
+        self.dispatch()
 
     def expire(self) -> None:
         """Cancel whatever is past its deadline; called at every turn of the worker."""
@@ -273,13 +286,13 @@ class Slots:
         self.dispatch()
 
     def _done(self, lane: Lane) -> None:
-        self._now_ready(self.lanes.done(lane))
+        if (work := self.lanes.done(lane)) is not None:
+            self._now_ready(work)
 
-    def _now_ready(self, work: Work | None) -> None:
+    def _now_ready(self, work: Work) -> None:
         """It waits for a slot only, from now on."""
-        if work is not None:
-            work.ready_at = time.monotonic()
-            self._metrics.lane_seconds.add(work.ready_at - work.enqueued_at)
+        work.ready_at = time.monotonic()
+        self._metrics.lane_seconds.add(work.ready_at - work.enqueued_at)
 
 
 def _topic(lane: Lane) -> str:

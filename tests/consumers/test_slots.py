@@ -20,6 +20,7 @@ CONFIG = WorkerConfig(
     bootstrap_servers="none:1",
     group_id="g",
     topics=("in", "quiet"),
+    max_in_flight=1000,
     output_topics=("out",),
     silent_topics=frozenset({"quiet"}),
     max_attempts=3,
@@ -79,17 +80,25 @@ class Partition:
         self.abandoned = True
 
 
-def slots_of(metrics: Metrics | None = None) -> Slots:
-    return Slots(CONFIG, metrics or Metrics(), lambda: 4, lambda: None)
+def slots_of(metrics: Metrics | None = None, wanted: Callable[[], int] = lambda: 4) -> Slots:
+    return Slots(CONFIG, metrics or Metrics(), wanted, lambda: None)
 
 
 def put(
-    slots: Slots, partition: Any, offset: int, value: bytes, *, lane: str = "a", topic: str = "in"
+    slots: Slots,
+    partition: Any,
+    offset: int,
+    value: bytes,
+    *,
+    lane: str = "a",
+    topic: str = "in",
+    dispatch: bool = True,
 ) -> None:
     record = Record(topic=topic, partition=0, offset=offset, timestamp_ms=0, key=b"k", value=value)
     job = Job(record, lane, None)
     slots.put((partition, lane), Work(partition, record, job), job)
-    slots.dispatch()
+    if dispatch:
+        slots.dispatch()
 
 
 def garbage() -> Any:
@@ -184,3 +193,32 @@ async def test_a_silent_topic_is_finished_without_outputs() -> None:
     put(slots_of(), partition, 7, b"", topic="quiet")
     await wait_until(lambda: bool(partition.finished))
     assert partition.finished == [(7, "done", ())]
+
+
+class Slow(Handler):
+    """Waits with every record until all may go on."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.go_on = asyncio.Event()
+
+    async def handle(self, job: Job, *, attempt: int) -> Sequence[Output]:
+        await self.go_on.wait()
+        return [LETTER]
+
+
+async def test_every_ready_record_gets_a_slot_as_far_as_there_are_some() -> None:
+    wanted = 100
+    partition, slots = Partition(handler := Slow()), slots_of(wanted=lambda: wanted)
+    for offset in range(300):
+        put(slots, partition, offset, b"fine", lane=f"lane {offset}", dispatch=False)
+    slots.dispatch()
+    await wait_until(lambda: slots.in_flight == 100)
+    await asyncio.sleep(0)
+    assert (slots.in_flight, slots.lanes.ready) == (100, 200), "no more than there are"
+    wanted = 150
+    slots.dispatch()
+    await wait_until(lambda: slots.in_flight == 150)
+    handler.go_on.set()
+    await wait_until(lambda: len(partition.finished) == 300)
+    assert slots.in_flight == 0
