@@ -4,7 +4,7 @@ In: an input, ``Knowledge``, and what the bot said lately. Out: ``Facts`` for ``
 and ``Claim``: what the input counts for in ``bot/quotas.py``.
 """
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from datetime import datetime
 
 from bot.echoes import Echoes, same_words
@@ -16,6 +16,7 @@ from schemas.feed import MentionCreated, Message, Post
 from schemas.ids import decision_id
 
 NOT_COUNTED = Taken()
+DEFAULTS = LiveLimits()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -23,7 +24,7 @@ class Facts:
     """What is known about an input when it is decided. ``now_ms``: since 1970."""
 
     now_ms: int
-    max_age_hours: float = LiveLimits().max_age_hours
+    max_age_hours: float = DEFAULTS.max_age_hours
     asker: AccountState = UNKNOWN_ACCOUNT
     conversation_blocked: bool = False
     stopped: bool = False
@@ -44,15 +45,15 @@ def gather(
     limits: LiveLimits | None = None,
 ) -> Facts:
     """What the rules need to know, but for the quotas."""
-    facts = Facts(now_ms=int(now.timestamp() * 1000))
-    if limits is not None:
-        facts = replace(facts, max_age_hours=limits.max_age_hours)
+    now_ms = int(now.timestamp() * 1000)
+    max_age_hours = (limits or DEFAULTS).max_age_hours
     post = written(asked.data)
     if post is None or asked.seen.duplicate_of:
-        return facts
+        return Facts(now_ms=now_ms, max_age_hours=max_age_hours)
     latest = knowledge.latest(post.uri)
-    return replace(
-        facts,
+    return Facts(
+        now_ms=now_ms,
+        max_age_hours=max_age_hours,
         asker=knowledge.account(post.author.id),
         conversation_blocked=knowledge.conversation_blocked(post.conversation_id),
         stopped=knowledge.stopped("direct" if isinstance(post, Message) else "mention"),

@@ -1,21 +1,40 @@
-"""Pages of the docs that are made from code, so that they can't be wrong: settings, metrics.
+"""Pages of the docs that are made from code, so that they can't be wrong: settings, metrics,
+policy.
 
 ``python -m bot.pages docs`` writes them; a test compares what is committed.
 """
 
 import sys
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 
+from bot import policy
 from bot.settings import Known, known_fields
 from consumers.metrics import as_markdown
+from schemas.codes import SkipReason
 
 NOTE = "<!-- made by `make docs` from the code; do not edit -->\n\n"
+
+_ABOUT_RULES = (
+    "Whether the bot answers an input at all. Each rule is one small function in `bot/policy.py`."
+    " They run in this order, and the first that says skip ends it: the decision record on the"
+    " audit topic holds the verdict of each that ran. How quotas count is told in"
+    " [limits.md](limits.md).\n"
+)
+_ABOUT_SECOND_LOOK = (
+    "Right before an answer is published these are asked once more, for what changed while it was"
+    " made:"
+)
+_ABOUT_REVIEW = "When a post that a reply was built on changes, the reply must still pass these:"
 
 
 def pages() -> Mapping[str, str]:
     """File names and texts."""
-    return {"settings.md": settings_page(), "metrics.md": metrics_page()}
+    return {
+        "settings.md": settings_page(),
+        "metrics.md": metrics_page(),
+        "policy.md": policy_page(),
+    }
 
 
 def settings_page() -> str:
@@ -45,6 +64,38 @@ def metrics_page() -> str:
         f"{NOTE}# Metrics\n\nA worker serves them at `/metrics` in Prometheus' format, beside"
         " `/livez` and `/readyz` (settings `http.*`).\n\n" + as_markdown()
     )
+
+
+def policy_page() -> str:
+    """Every rule in the order in which it runs, and every reason for which the bot is silent."""
+    lines = [
+        "# Policy\n",
+        _ABOUT_RULES,
+        "| | rule | skips as | what it says |",
+        "|---|---|---|---|",
+        *(_rule_row(number, rule) for number, rule in enumerate(policy.RULES, 1)),
+        f"\n{_ABOUT_SECOND_LOOK} {_names(rule.name for rule in policy.SECOND_LOOK)}.",
+        f"{_ABOUT_REVIEW} {_names(rule.name for rule in policy.REVIEW)}.\n",
+        "## Why the bot says nothing\n",
+        "| reason | meaning | rules |",
+        "|---|---|---|",
+        *map(_reason_row, SkipReason),
+    ]
+    return NOTE + "\n".join(lines) + "\n"
+
+
+def _reason_row(reason: SkipReason) -> str:
+    rules = _names(rule.name for rule in policy.RULES if reason in rule.reasons)
+    return f"| `{reason}` | {reason.meaning} | {rules or 'a later step'} |"
+
+
+def _rule_row(number: int, rule: policy.Rule) -> str:
+    meaning = " ".join((rule.check.__doc__ or "").split()).replace("``", "`")
+    return f"| {number} | `{rule.name}` | {_names(rule.reasons)} | {meaning} |"
+
+
+def _names(names: Iterable[str]) -> str:
+    return ", ".join(f"`{name}`" for name in names)
 
 
 def _row(field: Known) -> str:

@@ -141,7 +141,7 @@ def too_old(asked: Asked, _: Settings, facts: Facts) -> Skip | None:
 
 
 def opted_out(_: Asked, __: Settings, facts: Facts) -> Skip | None:
-    """The asker wants no answers, whoever's post it is."""
+    """The asker wants no answers of this bot."""
     return Skip(SkipReason.OPTED_OUT) if facts.asker.opted_out else None
 
 
@@ -190,6 +190,8 @@ RULES: tuple[Rule, ...] = (
     Rule("quota", quota, (SkipReason.QUOTA,)),
 )
 """All rules, in the order in which they run."""
+
+_PASSED = {rule.name: RuleVerdict(name=rule.name, verdict=PASS) for rule in RULES}
 
 
 def _named(*names: str) -> tuple[Rule, ...]:
@@ -244,13 +246,13 @@ def look_again(
 
 def judge(asked: Asked, settings: Settings, facts: Facts, rules: Sequence[Rule] = RULES) -> Verdict:
     """The first skip of the rules, or the answer; with the verdict of every rule that ran."""
-    verdicts = []
+    verdicts: list[RuleVerdict] = []
     for rule in rules:
         skip = rule.check(asked, settings, facts)
-        verdict = SKIP if skip else PASS
-        verdicts.append(RuleVerdict(name=rule.name, verdict=verdict, detail=skip and skip.detail))
         if skip:
-            return skip, tuple(verdicts)
+            told = RuleVerdict(name=rule.name, verdict=SKIP, detail=skip.detail)
+            return skip, (*verdicts, told)
+        verdicts.append(_PASSED[rule.name])
     # ``deleted`` and ``edited`` let nothing else through.
     return Answer(cast("Question", asked.data)), tuple(verdicts)
 

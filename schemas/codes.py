@@ -36,12 +36,21 @@ class SkipReason(_Documented):
     EDITED = "edited", "A new revision of something already handled."
     NOT_ADDRESSED = "not-addressed", "No facet, parent, quote or participant means the bot."
     TOO_OLD = "too-old", "Kafka took it in longer ago than the bot answers."
-    QUOTA = "quota", "The author, the thread or everybody together asked too much."
+    QUOTA = (
+        "quota",
+        "Too many answers to the author, in the thread, under one person's posts, or in all.",
+    )
     OPTED_OUT = "opted-out", "The asker wants no answers of this bot."
-    BLOCKED = "blocked", "The asker blocked the bot, or a moderator blocked the asker."
+    BLOCKED = (
+        "blocked",
+        "The asker blocked the bot, or a moderator blocked the asker or the conversation.",
+    )
     VISIBILITY = "visibility", "It is for eyes that the bot does not know how to honour."
-    LOOP = "loop", "Bots are answering each other."
-    DELETED = "deleted", "It was gone before it was answered, or tells of a deletion."
+    LOOP = "loop", "Bots are answering each other, or the bot's own words come back."
+    DELETED = (
+        "deleted",
+        "It, or the asker's account, was gone before it was answered, or it tells of a deletion.",
+    )
     STOPPED = "stopped", "A moderator switched the bot off."
     NO_ANSWER = "no-answer", "The model gave nothing that may be said."
     KEPT = "kept", "A post that a reply was built on changed; the reply stays as it is."
