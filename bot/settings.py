@@ -22,7 +22,7 @@ from bot.rates import LiveLimits
 
 PREFIX = "TWITE_"
 # Differ between workers of one fleet, so they are no part of the digest on decisions.
-PER_PROCESS = frozenset({"kafka.group_instance_id"})
+PER_PROCESS = frozenset({"kafka.group_instance_id", "views.directory"})
 PROMPT_NAME = r"^[A-Za-z0-9][A-Za-z0-9_.-]{0,63}$"
 _ADDRESS = re.compile(r"(?:\[[0-9A-Fa-f:.]+\]|[^\s,:/@\[\]]+):([0-9]{1,5})")
 _STORAGE = re.compile(
@@ -280,6 +280,25 @@ class LimitsSettings(LiveLimits):
         return value
 
 
+class ViewsSettings(Group):
+    """What a worker remembers, in files on this machine; Kafka has it all, so any of them may be
+    deleted at any time."""
+
+    enabled: bool = True
+    """``false``: remember nothing beyond this run, and know of a thread only what its event
+    carries."""
+    directory: Path | None = None
+    """The folder of the files, on a local disk; unset: ``views`` in the user's cache folder
+    (``TWITE_CACHE``)."""
+    max_age_days: float = Field(default=30.0, gt=0, le=36_500)
+    """Days after which what was said and decided is forgotten, by Kafka's time; at most what the
+    topics keep (their ``retention.ms``)."""
+    max_mib: int = Field(default=4096, ge=1, le=1_048_576)
+    """Most that the file of one view and partition may hold, in MiB; the oldest goes first."""
+    wait_ms: int = Field(default=250, ge=0, le=60_000)
+    """Milliseconds that an answer waits for the views to reach the post that it answers."""
+
+
 class HttpSettings(Group):
     """Where a worker serves ``/livez``, ``/readyz`` and ``/metrics``."""
 
@@ -316,6 +335,7 @@ class Settings(BaseSettings):
     model: ModelSettings = ModelSettings()
     worker: WorkerSettings = WorkerSettings()
     limits: LimitsSettings = LimitsSettings()
+    views: ViewsSettings = ViewsSettings()
     http: HttpSettings = HttpSettings()
     logging: LoggingSettings = LoggingSettings()
 
