@@ -169,6 +169,8 @@ def setup_of(settings: Settings, cluster: str) -> Setup:
             max_bytes=bot.max_bytes,
             prompt_tokens=bot.prompt_tokens,
             post_tokens=bot.post_tokens,
+            talk_turns=bot.talk_turns,
+            talk_hours=bot.talk_hours,
         ),
         sampling=Sampling(
             max_tokens=model.max_new_tokens,

@@ -144,6 +144,11 @@ class BotSettings(Group):
     """Longest prompt, in the model's tokens; less where the model's context is shorter."""
     post_tokens: int = Field(default=384, ge=16, le=1_000_000)
     """Most of one post that the model sees, in its tokens."""
+    talk_turns: int = Field(default=20, ge=0, le=1000)
+    """Most turns of a private talk that the model sees, besides the message; 0: it knows only
+    the message. What it answered to a turn is a turn as well."""
+    talk_hours: float = Field(default=72.0, ge=0, le=87_600)
+    """How long a private talk is remembered, in hours before the message."""
 
     @field_validator("account_id", "handle")
     @classmethod

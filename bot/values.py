@@ -64,6 +64,10 @@ class Limits:
     """Longest prompt; less where the model's context is shorter."""
     post_tokens: int = 384
     """Most of one post that the model sees."""
+    talk_turns: int = 20
+    """Most turns of a private talk that the model sees."""
+    talk_hours: float = 72.0
+    """Oldest turn of a private talk that the model sees, in hours before the message."""
 
 
 @dataclass(frozen=True, slots=True)
