@@ -16,14 +16,15 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from datetime import UTC, datetime
-from urllib.parse import quote
 
 import structlog
 from pydantic import BaseModel
 
 from bot.audit import dead_letter_record
+from bot.changes import Changes
 from bot.conversation import Decision, answer
 from bot.memory import ENTRIES, Memory
+from bot.publishing import source_of
 from bot.values import Asked, Setup, Source, conversation_of, is_open, is_private, written
 from consumers.handler import GiveUp, Job, RetryLater
 from consumers.lanes import NO_SHARE, Share
@@ -43,7 +44,6 @@ log = structlog.get_logger(__name__)
 
 HEADER_BYTES = 32  # what Kafka adds to a header, generously
 RECORD_BYTES = 256  # what it adds to a record and its batch
-MAX_SOURCE_BYTES = 512
 AUTHORS_PER_THREAD = 4  # a busy thread has the share of so many authors
 
 
@@ -53,19 +53,22 @@ def utc_now() -> datetime:
 
 class BotHandler:
     """The bot for one assignment of one partition; ``remember``: how many inputs of each kind
-    of identity it tells repeats by. ``now`` and ``counter`` (seconds) are the clocks."""
+    of identity it tells repeats by. ``changes`` makes what ``bot.references`` is told of a
+    decision, none: nothing. ``now`` and ``counter`` (seconds) are the clocks."""
 
     def __init__(
         self,
         setup: Setup,
         engine: Engine,
         *,
+        changes: Changes | None = None,
         now: Callable[[], datetime] = utc_now,
         counter: Callable[[], float] = time.perf_counter,
         remember: int = ENTRIES,
     ) -> None:
         self._setup = setup
         self._engine = engine
+        self._changes = changes
         self._now = now
         self._counter = counter
         self._memory = Memory(remember)
@@ -138,7 +141,8 @@ class BotHandler:
             record,
             asked.envelope,
         )
-        return (*replies, audit)
+        changes = self._changes.of_decision(decision, asked) if self._changes else ()
+        return (*replies, audit, *changes)
 
     def _output(
         self,
@@ -184,14 +188,6 @@ def share_of(data: Source) -> Share:
     if not isinstance(data, MentionCreated):
         return Share(flows=(author,))
     return Share(flows=(author, (("thread", post.conversation_id), 1 / AUTHORS_PER_THREAD)))
-
-
-def source_of(bot_id: str) -> str:
-    """``ce_source`` of everything that this bot publishes; at most 512 bytes."""
-    whole = f"twite://{quote(bot_id, safe='')}"
-    if len(whole) <= MAX_SOURCE_BYTES:
-        return whole
-    return f"twite://{hashlib.sha256(bot_id.encode()).hexdigest()}"
 
 
 def _asked(record: Record) -> Asked:
