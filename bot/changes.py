@@ -126,9 +126,10 @@ class Changes:
 
 
 def built_on(source: Ref, context: Iterable[ContextItem], bot_id: str) -> tuple[Ref, ...]:
-    """The source, and every post in the context that was included and is not the bot's."""
-    included = (i.ref for i in context if i.included and i.author_id != bot_id)
-    return tuple(dict.fromkeys((source, *included)))
+    """The source, and every post in the context that was included and is not the bot's; each
+    once, in the revision that the model saw."""
+    included = {i.ref.uri: i.ref for i in context if i.included and i.author_id != bot_id}
+    return tuple(({source.uri: source} | included).values())
 
 
 def untold(changed: PostChanged) -> PostChanged:

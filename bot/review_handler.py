@@ -315,7 +315,7 @@ def _is_private(review: Review, judged: Judged) -> bool:
     if judged.asked is not None and is_private(judged.asked.data):
         return True
     decision = judged.decision
-    return decision is not None and any(not is_open(r.visibility) for r in decision.replies)
+    return decision is not None and not all(is_open(post.visibility) for post in decision.context)
 
 
 def _version(ref: Ref, review: Review, asked: Asked | None) -> int | None:
