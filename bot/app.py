@@ -27,10 +27,11 @@ from bot.clients import cluster_id, options
 from bot.guards import require_fit
 from bot.handler import BotHandler
 from bot.http import Status, application, serving
+from bot.language import detector
 from bot.logs import configure_logging
-from bot.prompt import load_prompts
 from bot.recovery import finished_on_audit
 from bot.settings import ModelSettings, Settings
+from bot.templates import load_prompts
 from bot.values import BotIdentity, Limits, Setup
 from bot.version import code_version
 from consumers.backoff import full_jitter
@@ -66,10 +67,11 @@ async def run_worker(
 ) -> None:
     """Answer until ``stop`` is set or a signal asks to stop.
 
-    Waits for a broker that is away. Raises ``EngineError`` for a model that cannot be loaded
-    and ``ConsumersError`` for topics that are missing.
+    Waits for a broker that is away. Raises ``EngineError`` for a model that cannot be loaded,
+    ``ConsumersError`` for topics that are missing, ``PromptError`` for a faulty prompt file.
     """
     configure_logging(settings.logging)
+    load_prompts(settings.prompts)  # a faulty file is told before the model is loaded
     stopping = stop or asyncio.Event()
     running = Running()
     status = Status(asyncio.get_running_loop(), running.state)
@@ -160,13 +162,15 @@ def setup_of(settings: Settings, cluster: str) -> Setup:
     account = Account(id=bot.account_id, handle=bot.handle, display_name=bot.display_name, bot=True)
     return Setup(
         bot=BotIdentity(account=account, cluster_id=cluster),
-        prompts=load_prompts(),
+        prompts=load_prompts(settings.prompts),
         code_version=code_version(),
         settings_digest=settings.digest,
         limits=Limits(
             hop_limit=bot.hop_limit,
             max_graphemes=bot.max_graphemes,
             max_bytes=bot.max_bytes,
+            max_parts=bot.max_parts,
+            markdown=bot.markdown,
             prompt_tokens=bot.prompt_tokens,
             post_tokens=bot.post_tokens,
             talk_turns=bot.talk_turns,
@@ -180,6 +184,7 @@ def setup_of(settings: Settings, cluster: str) -> Setup:
             min_p=model.min_p,
             repetition_penalty=model.repetition_penalty,
         ),
+        retry_temperature=model.retry_temperature,
     )
 
 
@@ -207,6 +212,7 @@ async def _start(engine: Engine, settings: Settings) -> bool:
     started = time.monotonic()
     model = settings.model.name if settings.model.engine != "echo" else "none"
     log.info("loading the engine", engine=settings.model.engine, model=model)
+    await asyncio.to_thread(detector)
     await engine.start()
     log.info(
         "engine ready",

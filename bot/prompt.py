@@ -2,25 +2,25 @@
 
 In: the posts of ``bot/context.py``, a template, the engine's tokenizer. Out: ``Composed``:
 messages whose parts carry their trust, the token ids, and which posts fitted. Guaranteed:
-everything people wrote, names included, stands in untrusted parts; only the template and the
-frame around names and texts are trusted. Roles alternate and begin with ``user``. The bot's
-own earlier posts are ``assistant`` turns. Next: the model.
+everything people wrote, names included, stands in untrusted parts; only the template, the hint
+at the asker's language and the frame around names and texts are trusted. Roles alternate and
+begin with ``user``. The bot's own earlier posts are ``assistant`` turns. Next: the model.
 
 Frame: one post is ``name: text``. Further lines of a text are indented and names hold no
 colon and no line break, so no text can look like the post of somebody else.
 """
 
-import hashlib
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from importlib import resources
 from itertools import groupby
 
 import regex
 
 from bot.context import TURN_TOKENS, ContextPost, Kind, spend
+from bot.split import without_number
+from bot.templates import BOT
 from bot.text import one_line
-from bot.values import BotIdentity, Limits, Prompts, Template
+from bot.values import BotIdentity, Limits, Template
 from model.engine import ChatMessage, ChatTokenizer, Part, Prompt, Role, Trust
 from schemas.audit import PromptMessage
 from schemas.feed import Account, Ref
@@ -42,16 +42,6 @@ class Composed:
     prompt: Prompt
 
 
-def load_prompts() -> Prompts:
-    """The prompts that come with the package."""
-    return Prompts(mention=_load("mention"), direct=_load("direct"))
-
-
-def template_of(name: str, data: bytes) -> Template:
-    """A template from the bytes of its file (UTF-8, ``{bot}`` for the bot's name)."""
-    return Template(name, data.decode().strip(), hashlib.sha256(data).hexdigest())
-
-
 def compose(
     posts: Sequence[ContextPost],
     tokenizer: ChatTokenizer,
@@ -59,15 +49,17 @@ def compose(
     bot: BotIdentity,
     limits: Limits,
     room: int,
+    hint: str = "",
 ) -> Composed:
     """The prompt of at most ``room`` tokens, as far as the template alone leaves that open.
 
-    The budget of the posts shrinks until the whole, frame included, fits.
+    The budget of the posts shrinks until the whole, frame included, fits. ``hint``: what is
+    said of the asker's language, in the operator's words.
     """
-    budget = max(1, room - tokenizer.count(template.text) - TURN_TOKENS)
+    budget = max(1, room - tokenizer.count(template.text + hint) - TURN_TOKENS)
     while True:
         context = spend(posts, tokenizer.count, budget, limits.post_tokens)
-        record = write(context, template, bot)
+        record = write(context, template, bot, hint)
         messages = messages_of(record)
         prompt = tokenizer.encode_chat(messages)
         over = len(prompt.token_ids) - room
@@ -77,13 +69,15 @@ def compose(
 
 
 def write(
-    posts: Iterable[ContextPost], template: Template, bot: BotIdentity
+    posts: Iterable[ContextPost], template: Template, bot: BotIdentity, hint: str = ""
 ) -> tuple[PromptMessage, ...]:
     """The parts of the prompt in order; those of one turn stand together."""
     account = bot.account
     turns = [post for post in posts if post.included]
     names = labels(account, [post.author for post in turns])
-    parts = [_part("system", template.text.replace("{bot}", names[bot.id]), "trusted")]
+    parts = [_part("system", template.text.replace(BOT, names[bot.id]), "trusted")]
+    if hint:
+        parts.append(_part("system", f"\n{hint}", "trusted"))
     if turns[0].is_bot:
         parts.append(_part("user", OPENING, "trusted"))
     for post in turns:
@@ -113,14 +107,10 @@ def labels(bot: Account, authors: Iterable[Account]) -> dict[str, str]:
     return names
 
 
-def _load(name: str) -> Template:
-    file = resources.files("bot") / "prompts" / f"{name}.txt"
-    return template_of(name, file.read_bytes())
-
-
 def _own(post: ContextPost) -> Iterator[PromptMessage]:
-    if post.text:
-        yield _part("assistant", post.text, "untrusted", post.ref)
+    # Without the number of a thread's part: the model would write numbers of its own.
+    if text := without_number(post.text):
+        yield _part("assistant", text, "untrusted", post.ref)
 
 
 def _theirs(post: ContextPost, names: dict[str, str]) -> Iterator[PromptMessage]:

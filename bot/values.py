@@ -81,10 +81,21 @@ class Template:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Prompts:
-    """The prompt of each surface; ``bot.prompt.load_prompts`` reads them."""
+    """The prompt of each surface, and the canary that a share (0 to 1) of its conversations
+    gets; ``bot.templates.load_prompts`` reads them.
+
+    ``language``: in which the prompts have the bot write; ``language_hint``: what an asker with
+    another one adds, ``{language}`` being its name.
+    """
 
     mention: Template
     direct: Template
+    canary_mention: Template | None = None
+    canary_mention_share: float = 0.0
+    canary_direct: Template | None = None
+    canary_direct_share: float = 0.0
+    language: str = "en"
+    language_hint: str = ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -100,6 +111,8 @@ class Setup:
     settings_digest: str
     limits: Limits = field(default_factory=Limits)
     sampling: Sampling = field(default_factory=Sampling)
+    retry_temperature: float = 0.7
+    """The least temperature of the second try."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -4,7 +4,7 @@ import json
 from datetime import UTC, datetime
 from typing import Any
 
-from bot.prompt import load_prompts
+from bot.templates import load_prompts
 from bot.values import Asked, BotIdentity, Limits, Seen, Setup, Source
 from model.engine import Sampling
 from schemas import names

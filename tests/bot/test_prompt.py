@@ -1,14 +1,11 @@
 """``bot.prompt``: what the model sees, and that nobody's words become instructions."""
 
-import hashlib
 from itertools import pairwise
-from pathlib import Path
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-import bot.prompt
 from bot.context import gather
 from bot.prompt import (
     INDENT,
@@ -17,11 +14,10 @@ from bot.prompt import (
     Composed,
     compose,
     labels,
-    load_prompts,
     messages_of,
-    template_of,
     write,
 )
+from bot.templates import load_prompts
 from bot.text import graphemes
 from bot.values import BotIdentity, Limits
 from model.echo import ByteChatTokenizer
@@ -50,15 +46,6 @@ def composed(
 
 def turns(made: Composed) -> list[tuple[str, str]]:
     return [(m.role, m.content) for m in made.messages[1:]]
-
-
-def test_prompts_are_files_with_the_hash_of_their_bytes() -> None:
-    folder = Path(bot.prompt.__file__).parent / "prompts"
-    for template in (PROMPTS.mention, PROMPTS.direct):
-        data = (folder / f"{template.name}.txt").read_bytes()
-        assert template.hash == hashlib.sha256(data).hexdigest()
-        assert template == template_of(template.name, data)
-        assert len(template.text) < 400
 
 
 def test_a_thread_reads_as_a_thread() -> None:
@@ -217,6 +204,29 @@ def test_segments_cover_the_prompt_and_untrusted_ones_hold_no_control_ids() -> N
         if segment.trust == "untrusted":
             ids = made.prompt.token_ids[segment.start : segment.end]
             assert not tokenizer.control_ids.intersection(ids)
+
+
+def test_the_hint_is_trusted_and_counted() -> None:
+    posts = gather(mention("@twite come stai?"), BOT.id)
+    made = compose(
+        posts, ByteChatTokenizer(), PROMPTS.mention, IDENTITY, Limits(), 400, "Answer in Italian."
+    )
+    assert made.messages[0].content.endswith("short sentences.\nAnswer in Italian.")
+    assert [part.trust for part in made.messages[0].parts] == ["trusted", "trusted"]
+    assert len(made.prompt.token_ids) <= 400
+    assert turns(made) == [("user", "Alice: come stai?")]
+
+
+def test_the_numbers_of_a_thread_are_not_read_again() -> None:
+    above = run_of(
+        post("at://p/1", "It is a log. (1/2)", author=BOT),
+        post("at://p/2", "So it is. (2/2)", author=BOT),
+        post("at://p/3", "I counted (1/2)", author=BOB),
+    )
+    assert turns(composed(mention(ancestors=above)))[1:] == [
+        ("assistant", "It is a log.\nSo it is."),
+        ("user", "Bob: I counted (1/2)\nAlice: how are you?"),
+    ]
 
 
 def test_each_part_names_the_post_it_comes_from() -> None:

@@ -1,0 +1,115 @@
+"""``bot.templates``: prompt files, faulty ones, and who gets the canary."""
+
+import hashlib
+from importlib import resources
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from bot.settings import PromptsSettings
+from bot.templates import (
+    HERE,
+    MAX_BYTES,
+    PromptError,
+    choose,
+    every_prompt,
+    find,
+    in_share,
+    load_prompts,
+    template_of,
+)
+from bot.values import Prompts
+from tests.bot.make import direct, mention
+
+
+def test_prompts_are_files_with_the_hash_of_their_bytes() -> None:
+    prompts = load_prompts()
+    for template in (prompts.mention, prompts.direct):
+        file = resources.files("bot") / "prompts" / f"{template.name}.txt"
+        data = file.read_bytes()
+        assert template.hash == hashlib.sha256(data).hexdigest()
+        assert template == template_of(template.name, data)
+        assert len(template.text) < 400
+    assert (prompts.canary_mention, prompts.canary_direct) == (None, None)
+
+
+@pytest.mark.parametrize(
+    ("data", "told"),
+    [
+        (b"You are \xff", "p.txt: not UTF-8 at byte 8."),
+        (b" \n ", "p.txt: an empty prompt."),
+        (b"x" * (MAX_BYTES + 1), "p.txt: a prompt of 65537 bytes."),
+        (b"You are {bot}.\nCall {name}.", "p.txt: line 2 has {name}, and only {bot} is known."),
+        ("Be\u202e kind".encode(), "p.txt: line 1 holds control or invisible characters."),
+        (b"\xef\xbb\xbfBe kind", "p.txt: line 1 holds control or invisible characters."),
+    ],
+)
+def test_a_faulty_file_says_what_and_where(tmp_path: Path, data: bytes, told: str) -> None:
+    (tmp_path / "p.txt").write_bytes(data)
+    with pytest.raises(PromptError) as error:
+        load_prompts(PromptsSettings(directory=tmp_path, mention="p"))
+    assert str(error.value).startswith(f"{tmp_path}/{told}")
+    assert error.value.todo
+
+
+def test_braces_that_are_no_placeholders_stay() -> None:
+    text = 'You are {bot}. JSON is {"a": 1}, {} and { b }.'
+    assert template_of("p", text.encode()).text == text
+
+
+def test_a_missing_prompt_says_which_there_are(tmp_path: Path) -> None:
+    (tmp_path / "mine.txt").write_text("Be kind.")
+    with pytest.raises(PromptError, match="choose one of: direct, mention, mine"):
+        load_prompts(PromptsSettings(directory=tmp_path, direct="other"))
+    with pytest.raises(PromptError, match="no such folder"):
+        load_prompts(PromptsSettings(directory=tmp_path / "none"))
+
+
+def test_ones_own_file_goes_first(tmp_path: Path) -> None:
+    (tmp_path / "mention.txt").write_text("Be kind.\r\nBe short.\r\n")
+    (tmp_path / "notes.md").write_text("{not} a prompt")
+    prompts = load_prompts(PromptsSettings(directory=tmp_path))
+    assert prompts.mention.text == "Be kind.\nBe short."
+    assert prompts.direct == load_prompts().direct
+    listed = {file.template.name: file.place for file in every_prompt(tmp_path)}
+    assert listed == {"mention": str(tmp_path / "mention.txt"), "direct": HERE}
+    assert find("mention", None).place == HERE
+
+
+def canaries(share: float) -> Prompts:
+    own = load_prompts()
+    return Prompts(
+        mention=own.mention,
+        direct=own.direct,
+        canary_mention=own.direct,
+        canary_mention_share=share,
+        canary_direct=own.mention,
+        canary_direct_share=share,
+    )
+
+
+def test_each_surface_has_its_prompt_and_its_canary() -> None:
+    own = load_prompts()
+    assert choose(own, mention()) == own.mention
+    assert choose(own, direct()) == own.direct
+    assert choose(canaries(1.0), mention()) == own.direct
+    assert choose(canaries(1.0), direct()) == own.mention
+    assert choose(canaries(0.0), mention()) == own.mention
+
+
+@given(st.text(max_size=20), st.floats(0, 1), st.floats(0, 1))
+def test_a_conversation_that_has_the_canary_keeps_it(conversation: str, a: float, b: float) -> None:
+    low, high = sorted((a, b))
+    assert in_share(conversation, "new", high) or not in_share(conversation, "new", low)
+
+
+def test_the_share_is_about_what_it_says_and_stable() -> None:
+    chosen = [n for n in range(10_000) if in_share(f"conv-{n}", "new", 0.1)]
+    assert 900 < len(chosen) < 1100
+    assert chosen == [n for n in range(10_000) if in_share(f"conv-{n}", "new", 0.1)]
+    other = [n for n in range(10_000) if in_share(f"conv-{n}", "other", 0.1)]
+    assert chosen != other
+    assert in_share("c", "new", 1.0)
+    assert not in_share("c", "new", 0.0)
