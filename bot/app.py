@@ -16,8 +16,8 @@ import math
 import os
 import signal
 import time
-from collections.abc import Awaitable, Callable
-from dataclasses import dataclass, field
+from collections.abc import AsyncIterator, Awaitable, Callable
+from dataclasses import dataclass, field, replace
 from typing import Any, TypeVar
 
 import structlog
@@ -30,6 +30,7 @@ from bot.http import Status, application, serving
 from bot.language import detector
 from bot.logs import configure_logging
 from bot.recovery import finished_on_audit
+from bot.remembering import views_of
 from bot.settings import ModelSettings, Settings
 from bot.templates import load_prompts
 from bot.values import BotIdentity, Limits, Setup
@@ -39,6 +40,7 @@ from consumers.config import WorkerConfig
 from consumers.errors import BrokerUnreachable
 from consumers.handler import Handler
 from consumers.metrics import Metrics, WorkerState
+from consumers.views.views import Views
 from consumers.worker import Worker
 from model.engine import Capacity, Engine, Sampling
 from model.loader import build_engine
@@ -107,9 +109,13 @@ class Running:
     metrics: Metrics = field(default_factory=Metrics)
     activity: Activity = field(default_factory=Activity)
     worker: Worker | None = None
+    views: Views | None = None
 
     def state(self) -> WorkerState | None:
-        return self.worker.state() if self.worker is not None else None
+        if self.worker is None:
+            return None
+        views = self.views.states() if self.views is not None else ()
+        return replace(self.worker.state(), views=views)
 
     def is_ready(self) -> bool:
         return self.worker is not None and self.worker.is_assigned
@@ -233,11 +239,27 @@ async def _answer(
     cluster = cluster or await _unless(stopping, _cluster(settings))
     if cluster is None:
         return
+    async with _remembering(settings, cluster, stopping, running) as views:
+        if not stopping.is_set():
+            await _work(settings, engine, stopping, running, cluster, views)
+
+
+async def _work(
+    settings: Settings,
+    engine: Engine,
+    stopping: asyncio.Event,
+    running: Running,
+    cluster: str,
+    views: Views | None,
+) -> None:
+    """The worker, until it is asked to stop. ``views`` None: they are switched off."""
     worker = Worker(
         worker_config(settings),
         handler_factory(setup_of(settings, cluster), engine, running.activity),
         slots=lambda: places(engine.capacity()),
         recover=functools.partial(finished_on_audit, settings.kafka),
+        prepare=None if views is None else (lambda source: views.open(source.partition)),
+        release=None if views is None else (lambda source: views.release(source.partition)),
         metrics=running.metrics,
     )
     running.worker = worker
@@ -252,6 +274,24 @@ async def _answer(
         running.worker = None
         for task in tasks:
             task.cancel()
+
+
+@contextlib.asynccontextmanager
+async def _remembering(
+    settings: Settings, cluster: str, stopping: asyncio.Event, running: Running
+) -> AsyncIterator[Views | None]:
+    """The views that belong to no single partition are caught up; closed at the end."""
+    views = views_of(settings, cluster, running.metrics)
+    if views is None:
+        yield None
+        return
+    try:
+        await _unless(stopping, views.start())
+        running.views = views
+        yield views
+    finally:
+        running.views = None
+        await views.close()
 
 
 async def _cluster(settings: Settings) -> str:

@@ -97,7 +97,8 @@ def ready(
         return "503 Service Unavailable", {"ready": False, "why": "starting"}
     partitions = {f"{p.topic}/{p.partition}": p.state for p in state.partitions}
     if not state.is_ready:
-        why = "partitions are being taken over"
+        read_anew = any(not view.ready for view in state.views)
+        why = "views are being read" if read_anew else "partitions are being taken over"
         return "503 Service Unavailable", {"ready": False, "why": why, "partitions": partitions}
     return "200 OK", {"ready": True, "partitions": partitions}
 
