@@ -135,7 +135,7 @@ class Lanes(Generic[K, T]):
             lane = self._lanes[name] = _Lane(name, self._class(name))
         group = lane.group
         flow = share.flows[0][0] if share.flows else name
-        tag = self._tag(group, share)
+        tag = self._tag(group, share) if share.flows else group.virtual
         key = tag - self._bound * share.priority
         queued = _Queued(item, flow, tag, key, next(self._orders))
         group.flows[flow] = group.flows.get(flow, 0) + 1
@@ -218,9 +218,11 @@ class Lanes(Generic[K, T]):
 
     def _class(self, name: K) -> _Class[K, T]:
         found = self._class_of(name)
-        if found not in self._classes:
-            self._classes[found] = _Class(stride=1.0 / self._weights.get(found, 1.0))
-        return self._classes[found]
+        group = self._classes.get(found)
+        if group is None:
+            group = _Class(stride=1.0 / self._weights.get(found, 1.0))
+            self._classes[found] = group
+        return group
 
     def _next_class(self) -> _Class[K, T] | None:
         """Of those with a ready lane, the one furthest behind its weight."""
@@ -232,10 +234,8 @@ class Lanes(Generic[K, T]):
 
     def _tag(self, group: _Class[K, T], share: Share) -> float:
         """Where the item starts on its class's virtual clock; its flows end later from now."""
-        if not share.flows:
-            return group.virtual
         finish = group.finish
-        start = max((finish.get(name, 0.0) for name, _ in share.flows), default=0.0)
+        start = max(finish.get(name, 0.0) for name, _ in share.flows)
         start = max(start, group.virtual)
         for name, cost in share.flows:
             finish[name] = start + cost

@@ -205,9 +205,32 @@ class Slots:
         """The outputs of one attempt, a dead letter's included. Raises ``RetryLater``,
         ``StopPartition`` or ``_GivingUpFailed``."""
         try:
-            return "done", await self._attempt(work)
-        except GiveUp as error:
-            return "given_up", self._give_up(work, error)
+            if isinstance(work.job, GiveUp):
+                raise work.job
+            outputs = await work.partition.handler.handle(work.job, attempt=work.attempts)
+            self.checker.check(work.record.topic, outputs)
+            self.checker.check_sizes(outputs)
+            return "done", outputs
+        except BaseException as error:
+            given_up = self._given_up(work, error)
+        return "given_up", self._give_up(work, given_up)
+
+    def _given_up(self, work: Work, error: BaseException) -> GiveUp:
+        """An attempt failed: the reason to give up now; raises where there is none."""
+        if isinstance(error, GiveUp):
+            return error
+        if isinstance(error, StopPartition):
+            raise error
+        if work.ending == "deadline":
+            return GiveUp("deadline", f"no answer within {self._config.deadline_s:g} s")
+        if asked_to_stop(error):
+            raise error
+        if not isinstance(error, RetryLater):
+            log.error("handler failed", error=told(error), **where(work.record))
+        if work.attempts < self._config.max_attempts:
+            raise RetryLater(type(error).__name__) from error
+        detail = f"{type(error).__name__} in attempt {work.attempts}"
+        return GiveUp("retries-exhausted", detail)
 
     def _give_up(self, work: Work, error: GiveUp) -> Sequence[Output]:
         """The dead letter. Where there is none the record stays given up: it is not handled
@@ -238,33 +261,6 @@ class Slots:
             work.partition.stand_still(work.record.offset)
         else:
             self._done(lane)
-
-    async def _attempt(self, work: Work) -> Sequence[Output]:
-        if isinstance(work.job, GiveUp):
-            raise work.job
-        try:
-            outputs = await work.partition.handler.handle(work.job, attempt=work.attempts)
-            self.checker.check(work.record.topic, outputs)
-            self.checker.check_sizes(outputs)
-        except (GiveUp, StopPartition):
-            raise
-        except BaseException as error:
-            if work.ending == "deadline":
-                detail = f"no answer within {self._config.deadline_s:g} s"
-                raise GiveUp("deadline", detail) from error
-            if asked_to_stop(error):
-                raise
-            raise self._again(work, error) from error
-        return outputs
-
-    def _again(self, work: Work, error: BaseException) -> RetryLater | GiveUp:
-        """What an error comes to: another attempt, or none."""
-        if not isinstance(error, RetryLater):
-            log.error("handler failed", error=told(error), **where(work.record))
-        if work.attempts >= self._config.max_attempts:
-            detail = f"{type(error).__name__} in attempt {work.attempts}"
-            return GiveUp("retries-exhausted", detail)
-        return RetryLater(str(error))
 
     def _park(self, lane: Lane, work: Work) -> None:
         """Wait in the lane, which stays busy, so that its order holds; the slot is free."""

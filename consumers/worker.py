@@ -239,12 +239,15 @@ class Worker(ConsumerRebalanceListener):  # type: ignore[misc]  # aiokafka has n
             if self._partitions.get(source) is not partition:
                 self._read_again(consumer, source)
                 continue
+            taken = 0
             for message in messages:
                 if message.offset < partition.end:
                     partition.moved_back(message.offset)
                     break
                 if partition.take(message.offset, message.timestamp):
+                    taken += 1
                     self._enqueue(partition, to_record(message))
+            self.metrics.records.add(source.topic, by=taken)
         return any(batches.values())
 
     def _read_again(self, consumer: AIOKafkaConsumer, source: TopicPartition) -> None:
@@ -257,7 +260,6 @@ class Worker(ConsumerRebalanceListener):  # type: ignore[misc]  # aiokafka has n
             consumer.seek(source, partition.end)
 
     def _enqueue(self, partition: AssignedPartition, record: Record) -> None:
-        self.metrics.records.add(record.topic)
         try:
             job = partition.handler.open(record)
             self._slots.put((partition, job.lane), Work(partition, record, job), job)
