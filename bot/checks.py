@@ -13,8 +13,10 @@ from bot.app import worker_config
 from bot.cluster import look
 from bot.config import Loaded
 from bot.errors import Trouble
-from bot.guards import Check, green, judge, red
-from bot.settings import ModelSettings, Settings
+from bot.guards import Check, green, judge, red, yellow
+from bot.limits_file import BrokenFile, read
+from bot.quotas import quotas_of
+from bot.settings import LimitsSettings, ModelSettings, Settings
 from consumers.errors import ConsumersError
 from model.engine import EngineError
 
@@ -22,12 +24,13 @@ HUB_NAME = re.compile(r"[A-Za-z0-9][\w.-]*/[\w.-]+")  # owner/model
 
 
 async def check_all(loaded: Loaded) -> list[Check]:
-    """Settings, broker, the guards of the cluster, and model, in this order."""
+    """Settings, broker, the guards of the cluster, model and limits, in this order."""
     settings = loaded.settings
     return [
         _settings(loaded),
         *[check async for check in _kafka(settings)],
         _model(settings.model),
+        await check_limits(settings.limits),
     ]
 
 
@@ -67,3 +70,24 @@ def _find_model(model: ModelSettings) -> str:
     if HUB_NAME.fullmatch(model.name) and not Path(model.name).is_dir():
         return f"{model.name}, from Hugging Face when the worker starts"
     return f"{resolve(model.name, model.revision).path}"
+
+
+async def check_limits(limits: LimitsSettings) -> Check:
+    """The limits file, and the storage of the quotas: a worker works without either."""
+    try:
+        in_force = read(limits.file, limits) if limits.file else limits
+    except BrokenFile as error:
+        todo = "Mend the file; until then the limits of the settings are in force."
+        return red("limits", str(error), todo)
+    if not in_force.enabled:
+        return yellow("limits", "quotas are off", "Set limits.enabled to count answers.")
+    quotas = quotas_of(limits, "check")
+    try:
+        if await quotas.is_there():
+            return green("limits", "counted in a shared storage" if quotas.shared else "in memory")
+    finally:
+        await quotas.close()
+    what = "counts in its memory" if limits.storage_away == "memory" else "answers nothing"
+    return yellow(
+        "limits", "limits.storage_uri does not answer", f"Until it does, a worker {what}."
+    )

@@ -168,6 +168,19 @@ class CountedQuotas:
             return await _take(self._local, claim.decision_id, shares)
         return await self._take_shared(claim.decision_id, shares)
 
+    @property
+    def shared(self) -> bool:
+        """Whether workers count together."""
+        return self._storage is not None
+
+    async def is_there(self) -> bool:
+        """Whether the storage answers; memory always does."""
+        try:
+            async with asyncio.timeout(self._timeout_s):
+                return self._storage is None or bool(await self._storage.check())
+        except TimeoutError:
+            return False
+
     async def close(self) -> None:
         """Let the storage's connections go."""
         if self._storage is not None:
