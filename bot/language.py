@@ -15,7 +15,7 @@ from functools import cache
 
 import regex
 
-from bot.links import handles, links
+from bot.links import without_links
 from bot.reply import langs_of
 from schemas.audit import RuleVerdict
 from schemas.feed import Message, Post
@@ -73,7 +73,7 @@ def tongue_of(post: Post | Message, detect: Detect | None = None) -> Tongue | No
     """The language of a post: told by the platform, else by its text, else unknown."""
     if told := langs_of(post):
         return Tongue(told[0], told=True)
-    code = detected(_words(post), SURE, detect)
+    code = detected(without_links(post.text[:LONGEST]), SURE, detect)
     return Tongue(code, told=False) if code else None
 
 
@@ -123,14 +123,3 @@ def detector() -> Detect:
     identifier.set_languages([code for code in NAMES if code in known])
     classify: Detect = identifier.classify
     return classify
-
-
-def _words(post: Post | Message) -> str:
-    """What people wrote, without handles and links."""
-    text = post.text[:LONGEST]
-    taken = [(span.start, span.end) for span in (*links(text), *handles(text))]
-    start, kept = 0, []
-    for begin, end in sorted(taken):
-        kept.append(text[start:begin])
-        start = max(start, end)
-    return " ".join([*kept, text[start:]])

@@ -159,6 +159,15 @@ def merged(spans: Iterable[Span], text: str) -> list[Span]:
     return [Span(start, end, text[start:end]) for start, end in apart]
 
 
+def without_links(text: str) -> str:
+    """``text`` with a blank in the place of every link and handle."""
+    pieces, last = [], 0
+    for span in merged([*links(text), *handles(text)], text):
+        pieces.append(text[last : span.start])
+        last = span.end
+    return " ".join([*pieces, text[last:]])
+
+
 def covered_by(spans: Iterable[Span]) -> Callable[[int, int], bool]:
     """Tells of a stretch whether one of ``spans`` holds the whole of it."""
     starts, reach = [], [0]

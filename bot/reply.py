@@ -168,9 +168,11 @@ def first_reply_id(post: Post | Message, bot: BotIdentity) -> str:
     return reply_id(bot.id, post.uri, post.revision, 1)
 
 
-def seed_of(reply: str) -> int:
-    """The sampling seed of a reply: 53 bits of its id, exact in every JSON reader."""
-    return uuid.UUID(reply).int % 2**53
+def seed_of(reply: str, attempt: int = 1) -> int:
+    """The sampling seed of a try (from 1) at a reply: 53 bits made of its id, exact in every
+    JSON reader."""
+    number = uuid.UUID(reply) if attempt == 1 else uuid.uuid5(uuid.UUID(reply), str(attempt))
+    return number.int % 2**53
 
 
 def lang_of(post: Post | Message) -> str | None:
