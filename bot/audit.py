@@ -6,8 +6,8 @@ rule has no prompt. Texts stand in it only as far as the model saw them, so its 
 by the limits, whatever the size of the input. Next: ``bot/handler.py`` publishes it.
 """
 
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, field, replace
 from datetime import datetime
 from typing import TypeVar
 
@@ -60,7 +60,12 @@ class Trace:
     engine: EngineDescription | None = None
     sampling: Sampling | None = None
     generation: Generation | None = None
+    positions: Mapping[str, int] = field(default_factory=dict)
     timings_ms: Mapping[str, float] = field(default_factory=dict)
+
+    def judged(self, rules: Iterable[RuleVerdict]) -> "Trace":
+        """With the verdicts of more rules."""
+        return replace(self, rules=(*self.rules, *rules))
 
 
 def id_of(asked: Asked, setup: Setup) -> str:
@@ -94,6 +99,7 @@ def decision_record(
         sampling=_copied(SamplingRecord, trace.sampling),
         output=_copied(OutputRecord, trace.generation),
         rules=trace.rules,
+        positions=dict(trace.positions),
         timings_ms=dict(trace.timings_ms),
         code_version=setup.code_version,
         settings_digest=setup.settings_digest,

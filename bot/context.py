@@ -1,31 +1,23 @@
-"""What the model may see around an input: the thread, a quoted post, the input itself.
+"""What the model may see around an input: posts with whether each is included, and why.
 
-In: a mention or a private message as the event carries it. Out: ``ContextPost`` values in
-reading order (ancestors root first, the quoted post, the asking post), each with whether it
-is included and why; then ``spend`` fits them into a token budget. Guaranteed: every text
-stands beside its own author, and only an unbroken run of ancestors that ends at the parent
-is included. Deterministic. Next: ``bot/prompt.py``.
+In: posts, messages and replies that ``bot/thread.py`` and ``bot/talk.py`` found. Out:
+``ContextPost`` values, always a text beside its own author; ``spend`` fits them into a token
+budget. Deterministic. Next: ``bot/prompt.py``.
 
-What the event does not carry (views, consent) comes in here later as more posts and whys.
+What stands in public threads is a ``ThreadPost``, what was said in private a ``TalkPost``: the
+two are told apart by type all the way to the topics (``bot/audience.py``).
 """
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from enum import StrEnum
+from typing import Final, Self, TypeVar
 
+from bot.knowledge import ReplyPart
 from bot.text import ELLIPSIS, graphemes, safe
-from bot.values import Question, visibility_of
+from bot.values import visibility_of
 from schemas.audit import ContextItem, Trust
-from schemas.feed import (
-    Account,
-    Attachment,
-    MentionCreated,
-    Message,
-    MessageCreated,
-    Post,
-    Ref,
-    Visibility,
-)
+from schemas.feed import Account, Attachment, Message, Post, Ref, Visibility
 
 Count = Callable[[str], int]
 """How many tokens a text takes."""
@@ -34,10 +26,23 @@ TURN_TOKENS = 16  # allowed for the label and the frame of one post
 CHARACTERS_PER_TOKEN = 16  # text beyond this many for each allowed token is not even counted
 
 
+HIDDEN: Final = ContextItem(
+    ref=Ref(uri="left-out"),
+    author_id="left-out",
+    trust="untrusted",
+    included=False,
+    why="consent",
+)
+"""Something was left out: whose and what it was is nobody's business."""
+
+
 class Kind(StrEnum):
     """What a post is in the conversation."""
 
     ANCESTOR = "ancestor"
+    SIBLING = "sibling"
+    TURN = "turn"
+    OWN = "own-reply"
     QUOTED = "quoted"
     ASKING = "asking"
 
@@ -47,8 +52,14 @@ class Why(StrEnum):
 
     ROOT = "root"
     ANCESTOR = "ancestor"
+    SIBLING = "sibling"
+    TURN = "turn"
+    OWN = "own-reply"
     QUOTED = "quoted"
     ASKING = "asking"
+    CONSENT = "consent"
+    DELETED = "deleted"
+    AUDIENCE = "audience"
     VISIBILITY = "visibility"
     BROKEN_RUN = "broken-run"
     CYCLE = "cycle"
@@ -77,7 +88,9 @@ class ContextPost:
     trust: Trust = "untrusted"
 
     def item(self) -> ContextItem:
-        """As the audit keeps it: no text."""
+        """As the audit keeps it: no text, and not whose it is who does not want to be seen."""
+        if self.why is Why.CONSENT:
+            return HIDDEN
         return ContextItem(
             ref=self.ref,
             author_id=self.author.id,
@@ -86,15 +99,23 @@ class ContextPost:
             why=self.why.value,
         )
 
-    def left_out(self, why: Why) -> "ContextPost":
+    def left_out(self, why: Why) -> Self:
         return replace(self, included=False, why=why)
 
 
-def gather(data: Question, bot_id: str) -> tuple[ContextPost, ...]:
-    """Everything the event carries, in reading order."""
-    if isinstance(data, MessageCreated):
-        return tuple(_talk(data.message, bot_id))
-    return tuple(_thread(data, bot_id))
+class ThreadPost(ContextPost):
+    """A post of a public thread, or what the bot said there."""
+
+    __slots__ = ()
+
+
+class TalkPost(ContextPost):
+    """A message of a private talk, or what the bot said there."""
+
+    __slots__ = ()
+
+
+C = TypeVar("C", bound=ContextPost)
 
 
 def spend(
@@ -140,69 +161,38 @@ def cut_to_tokens(text: str, count: Count, max_tokens: int) -> str:
     return "".join(pieces[:low]) + ELLIPSIS
 
 
-def _thread(data: MentionCreated, bot_id: str) -> Iterator[ContextPost]:
-    run = _run(data)
-    oldest = next((i for i, (_, fault) in enumerate(run) if fault is None), None)
-    for i, (post, fault) in enumerate(run):
-        why = fault or (Why.ROOT if i == oldest else Why.ANCESTOR)
-        yield _context_post(post, Kind.ANCESTOR, why, bot_id, included=fault is None)
-    if data.quoted:
-        known = {data.post.uri, *(post.uri for post, fault in run if fault is None)}
-        yield _quoted(data.quoted, data.post.quote, known, bot_id)
-    yield _context_post(data.post, Kind.ASKING, Why.ASKING, bot_id)
+def thread_post(
+    post: Post, kind: Kind, why: Why, bot_id: str, *, included: bool = True
+) -> ThreadPost:
+    """A post as it stands in the context."""
+    return _context_post(ThreadPost, post, kind, why, bot_id, included=included)
 
 
-def _talk(message: Message, bot_id: str) -> Iterator[ContextPost]:
-    if message.quoted:
-        yield _quoted(message.quoted, message.quote, {message.uri}, bot_id)
-    yield _context_post(message, Kind.ASKING, Why.ASKING, bot_id)
+def talk_post(
+    message: Message | Post, kind: Kind, why: Why, bot_id: str, *, included: bool = True
+) -> TalkPost:
+    """A message, or a post that was quoted in a private talk, as it stands in the context."""
+    return _context_post(TalkPost, message, kind, why, bot_id, included=included)
 
 
-def _run(data: MentionCreated) -> list[tuple[Post, Why | None]]:
-    """Each ancestor, root-most first, with why it can't be believed or is not to be seen.
-
-    Walks from the mention upwards; behind the first break nothing is believed.
-    """
-    run: list[tuple[Post, Why | None]] = []
-    child, known, broken = data.post, {data.post.uri}, False
-    for post in reversed(data.ancestors):
-        fault = Why.BROKEN_RUN if broken else _fault(post, child, known)
-        broken = fault is not None
-        if fault is None and visibility_of(post) is None:
-            fault = Why.VISIBILITY
-        run.append((post, fault))
-        known.add(post.uri)
-        child = post
-    return run[::-1]
-
-
-def _fault(post: Post, child: Post, known: set[str]) -> Why | None:
-    """Why ``post`` can't be the parent of ``child``; refs that the platform left out may be."""
-    if post.uri in known:
-        return Why.CYCLE
-    if post.conversation_id != child.conversation_id:
-        return Why.CONVERSATION
-    is_root = child.parent is None and child.root is not None and child.root.uri == child.uri
-    if is_root or (child.parent is not None and child.parent.uri != post.uri):
-        return Why.BROKEN_RUN
-    return None
-
-
-def _quoted(post: Post, quote: Ref | None, known: set[str], bot_id: str) -> ContextPost:
-    why = Why.QUOTED
-    if quote is not None and quote.uri != post.uri:
-        why = Why.WRONG_QUOTE
-    elif post.uri in known:
-        why = Why.REPEATED
-    elif visibility_of(post) is None:
-        why = Why.VISIBILITY
-    return _context_post(post, Kind.QUOTED, why, bot_id, included=why is Why.QUOTED)
+def own_reply(made: type[C], part: ReplyPart, bot: Account) -> C:
+    """What the bot said before; its ref is the id of the reply."""
+    return made(
+        ref=Ref(uri=part.reply_id, revision=part.revision),
+        author=bot,
+        text=part.text,
+        kind=Kind.OWN,
+        visibility=part.visibility,
+        is_bot=True,
+        included=True,
+        why=Why.OWN,
+    )
 
 
 def _context_post(
-    post: Post | Message, kind: Kind, why: Why, bot_id: str, *, included: bool = True
-) -> ContextPost:
-    return ContextPost(
+    made: type[C], post: Post | Message, kind: Kind, why: Why, bot_id: str, *, included: bool
+) -> C:
+    return made(
         ref=post.ref,
         author=post.author,
         text="\n".join([without_call(post, bot_id), *map(_card, post.attachments)]),
@@ -236,9 +226,10 @@ def _card(attachment: Attachment) -> str:
 
 
 def _essential(posts: Sequence[ContextPost]) -> set[int]:
-    """Places of the asking post and of the oldest of the thread."""
-    thread = [i for i, p in enumerate(posts) if p.included and p.kind is not Kind.QUOTED]
-    return {thread[0], thread[-1]}
+    """Places of the asking post and of the root of the thread."""
+    return {
+        i for i, post in enumerate(posts) if post.included and post.why in (Why.ROOT, Why.ASKING)
+    }
 
 
 def _capped(post: ContextPost, count: Count, max_tokens: int) -> ContextPost:

@@ -7,16 +7,18 @@ Nothing here touches Kafka. What the engine raises goes up: ``EngineUnavailable`
 """
 
 import itertools
-from collections.abc import Callable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
 
 from bot import policy
 from bot.audit import Stopwatch, Trace, decision_record, id_of
-from bot.context import ContextPost, gather
-from bot.facts import Facts
+from bot.context import ContextPost
+from bot.forget import FORGOTTEN, is_forget
+from bot.gather import gather, lost
+from bot.knowledge import Knowledge, KnowledgeUnavailable
 from bot.prompt import Composed, compose
-from bot.reply import allow_set, check, first_reply_id, lang_of, make, seed_of
+from bot.reply import Checked, Said, allow_set, check, first_reply_id, lang_of, make, seed_of
 from bot.values import Asked, Question, Setup, post_of
 from model.engine import (
     Engine,
@@ -26,9 +28,9 @@ from model.engine import (
     Prompt,
     Sampling,
 )
-from schemas.audit import DecisionRecorded
+from schemas.audit import DecisionRecorded, RuleVerdict
 from schemas.codes import Outcome, SkipReason
-from schemas.feed import MentionCreated
+from schemas.feed import MentionCreated, Message, MessageCreated, Post
 from schemas.replies import ReplyCreated
 
 # Ids of requests in flight must differ, also when a record is tried again.
@@ -37,61 +39,136 @@ _attempts = itertools.count(1)
 
 @dataclass(frozen=True, slots=True)
 class Decision:
-    """The one outcome of an input: its replies (none: skipped) and the record of it."""
+    """The one outcome of an input: its replies (none: skipped), the record of it, and the posts
+    that were looked at."""
 
     replies: tuple[ReplyCreated, ...]
     record: DecisionRecorded
+    context: tuple[ContextPost, ...] = ()
 
     @property
     def outcome(self) -> Outcome:
         return self.record.outcome
 
 
+class ContextChanged(KnowledgeUnavailable):
+    """Something that an answer was built on may not be used any more: make it again without."""
+
+
+Decide = Callable[[Asked], Awaitable[policy.Verdict]]
+"""The policy with all that it needs: ``bot.policy.decide``, or the rules of a review."""
+
+
 async def answer(
     asked: Asked,
     setup: Setup,
     engine: Engine,
+    knowledge: Knowledge,
     *,
+    decide: Decide | None = None,
     now: Callable[[], datetime],
     counter: Callable[[], float],
 ) -> Decision:
-    """The decision on one input. ``counter`` is seconds that only go up."""
+    """The decision on one input. ``decide`` is the policy, by default without quotas;
+    ``counter`` is seconds that only go up. Raises ``EngineError``, ``KnowledgeUnavailable``."""
     watch = Stopwatch(counter)
-    trace = Trace(asked=asked, timings_ms=watch.timings_ms)
+    trace = await _begin(asked, knowledge, watch)
+    asked = newest(asked, knowledge)
 
-    facts = Facts(now_ms=int(now().timestamp() * 1000))
-    verdict, rules = policy.judge(asked, policy.Settings.of(setup.bot, setup.limits), facts)
-    trace = replace(trace, rules=rules)
+    verdict, rules = await (decide or _unlimited(setup, knowledge, now))(asked)
+    trace = trace.judged(rules)
     watch.lap("policy")
     if isinstance(verdict, policy.Skip):
         return _skipped(trace, setup, now(), verdict.reason)
 
-    context = gather(verdict.question, setup.bot.id)
+    question, post = verdict.question, post_of(verdict.question)
+    context = gather(question, setup.bot, setup.limits, knowledge)
     watch.lap("context")
-    composed = _compose(context, verdict.question, setup, engine)
+    if is_forget(post):
+        return _confirmed(replace(trace, context=context[-1:]), setup, now())
+    composed = _compose(context, question, setup, engine)
+    trace = replace(trace, context=composed.context, composed=composed)
     watch.lap("prompt")
 
-    post = post_of(verdict.question)
-    sampling = replace(setup.sampling, seed=seed_of(first_reply_id(post, setup.bot)))
+    sampling = replace(setup.sampling, seed=seed_of(first_reply_id(source_of(trace), setup.bot)))
     generation = await _generate(engine, id_of(asked, setup), composed.prompt, sampling)
+    trace = replace(trace, engine=engine.describe(), sampling=sampling, generation=generation)
     watch.lap("model")
 
     checked = check(generation, allow_set(post, setup.bot.id), setup.limits, lang_of(post))
+    trace = trace.judged(checked.verdicts)
     watch.lap("checks")
-    trace = replace(
-        trace,
-        rules=(*rules, *checked.verdicts),
-        context=composed.context,
-        composed=composed,
-        engine=engine.describe(),
-        sampling=sampling,
-        generation=generation,
-    )
-    if not checked.text:
+    if not checked.parts:
         return _skipped(trace, setup, now(), SkipReason.NO_ANSWER)
-    replies = make(post, composed.context, checked, setup.bot, id_of(asked, setup), now())
+
+    trace, reason = _second_look(trace, asked, setup, knowledge, now())
+    watch.lap("second-look")
+    if reason is not None:
+        return _skipped(trace, setup, now(), reason)
+    replies = make(source_of(trace), trace.context, checked, setup.bot, id_of(asked, setup), now())
     watch.lap("reply")
     return _replied(trace, setup, now(), replies)
+
+
+def newest(asked: Asked, knowledge: Knowledge) -> Asked:
+    """The input with its post as it reads now: an edit may overtake the answer."""
+    data = asked.data
+    if not isinstance(data, Question) or asked.seen.duplicate_of is not None:
+        return asked
+    news = knowledge.changed(post_of(data))
+    now = news.post if news is not None else None
+    if isinstance(data, MentionCreated) and isinstance(now, Post):
+        return replace(asked, data=data.model_copy(update={"post": now}))
+    if isinstance(data, MessageCreated) and isinstance(now, Message):
+        message = now.model_copy(update={"quoted": data.message.quoted})
+        return replace(asked, data=MessageCreated(message=message))
+    return asked
+
+
+def source_of(trace: Trace) -> Post | Message:
+    """The post as the input had it: ids and refs of a reply are the same however often, and
+    however late, the input is handled."""
+    data = trace.asked.data
+    assert isinstance(data, Question)  # noqa: S101 - the policy lets nothing else through
+    return post_of(data)
+
+
+async def _begin(asked: Asked, knowledge: Knowledge, watch: Stopwatch) -> Trace:
+    """Waits a bounded moment for the views to reach the input, and keeps whether they did."""
+    reached = await knowledge.reached(asked.timestamp_ms)
+    positions = knowledge.positions()
+    trace = Trace(asked=asked, positions=positions, timings_ms=watch.timings_ms)
+    watch.lap("views")
+    if not positions:
+        return trace
+    return trace.judged((RuleVerdict(name="views", verdict="reached" if reached else "behind"),))
+
+
+def _unlimited(setup: Setup, knowledge: Knowledge, now: Callable[[], datetime]) -> Decide:
+    """The policy without quotas."""
+
+    async def decide(asked: Asked) -> policy.Verdict:
+        settings = policy.Settings.of(setup.bot, setup.limits)
+        return policy.look_again(asked, settings, knowledge, now(), policy.BEFORE_QUOTA)
+
+    return decide
+
+
+def _second_look(
+    trace: Trace, asked: Asked, setup: Setup, knowledge: Knowledge, now: datetime
+) -> tuple[Trace, SkipReason | None]:
+    """Whether the answer may still be published, after the time that it took to make it.
+
+    Raises ``ContextChanged`` where something that it was built on may not be used any more: it
+    is to be made again without.
+    """
+    settings = policy.Settings.of(setup.bot, setup.limits)
+    verdict, _ = policy.look_again(asked, settings, knowledge, now)
+    reason = verdict.reason if isinstance(verdict, policy.Skip) else None
+    if reason is None and (why := lost(trace.context, knowledge)):
+        raise ContextChanged(f"a post of the context is out: {why.value}")
+    rule = RuleVerdict(name="second-look", verdict=policy.SKIP if reason else policy.PASS)
+    return trace.judged((rule,)), reason
 
 
 async def _generate(
@@ -116,12 +193,24 @@ def _compose(
     return compose(context, engine.tokenizer, template, setup.bot, setup.limits, room)
 
 
+def _confirmed(trace: Trace, setup: Setup, now: datetime) -> Decision:
+    """``/forget`` is done, and confirmed without the model."""
+    said = Checked(FORGOTTEN, (Said(FORGOTTEN),), ())
+    post, decision = source_of(trace), id_of(trace.asked, setup)
+    replies = make(post, trace.context, said, setup.bot, decision, now, langs=("en",))
+    return _replied(
+        trace.judged((RuleVerdict(name="forget", verdict="done"),)), setup, now, replies
+    )
+
+
 def _skipped(trace: Trace, setup: Setup, now: datetime, reason: SkipReason) -> Decision:
-    return Decision((), decision_record(trace, setup, now, Outcome.SKIPPED, reason))
+    record = decision_record(trace, setup, now, Outcome.SKIPPED, reason)
+    return Decision((), record, trace.context)
 
 
 def _replied(
     trace: Trace, setup: Setup, now: datetime, replies: tuple[ReplyCreated, ...]
 ) -> Decision:
     ids = tuple(reply.reply_id for reply in replies)
-    return Decision(replies, decision_record(trace, setup, now, Outcome.REPLIED, reply_ids=ids))
+    record = decision_record(trace, setup, now, Outcome.REPLIED, reply_ids=ids)
+    return Decision(replies, record, trace.context)

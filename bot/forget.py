@@ -6,7 +6,7 @@ said before; ``bot/conversation.py`` confirms with ``FORGOTTEN``, without asking
 
 import regex
 
-from schemas.feed import FacetType, Message
+from schemas.feed import FacetType, Message, Post
 
 COMMAND = "/forget"
 MAX_BYTES = 2048  # of a message that is looked at: a command is short
@@ -14,10 +14,11 @@ FORGOTTEN = "Done. I no longer know what was said in this talk before now."
 _SPACE = regex.compile(r"[\s\u200B]+")
 
 
-def is_forget(message: Message) -> bool:
-    """Whether it says ``/forget`` and nothing else, but for accounts that it names first."""
+def is_forget(message: Message | Post) -> bool:
+    """Whether it is private and says ``/forget`` and nothing else, but for accounts that it
+    names first."""
     text = message.text.encode()
-    if len(text) > MAX_BYTES:
+    if not isinstance(message, Message) or len(text) > MAX_BYTES:
         return False
     start = 0
     mentions = (f for f in message.facets if f.type == FacetType.MENTION)

@@ -1,31 +1,33 @@
 """The bot as a ``consumers.handler.Handler``: records in, records to publish out.
 
-``open`` decodes in offset order, names the lane and tells repeats from firsts; ``handle`` asks
+``open`` decodes in offset order, names the lane and takes note for repeats; ``handle`` asks
 ``bot.conversation.answer`` and turns its decision into outputs; ``give_up`` makes the dead
 letter and its decision record. Guaranteed: one decision record for each record, beside it the
 reply or the dead letter; what may hold private text goes to private topics only; outputs are
-the same for the same record, but for times.
-
-Of every output ``ce_source`` is ``twite://<bot id>`` and ``ce_id`` the id of the reply or
-decision; ``ce_causationid`` is the input's ``ce_id``; ``ce_correlationid`` and ``ce_traceparent``
-are the input's, the first of them its ``ce_id`` where it has none.
+the same for the same record and the same knowledge, but for times. ``bot/publishing.py`` says
+what their envelopes hold; ``ce_id`` is the id of the reply or decision.
 """
 
+import functools
 import hashlib
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import replace
 from datetime import UTC, datetime
 
 import structlog
-from pydantic import BaseModel
 
+from bot import policy
+from bot.audience import ForAll, audience_of, is_confidential
 from bot.audit import dead_letter_record
 from bot.changes import Changes
 from bot.conversation import Decision, answer
-from bot.memory import ENTRIES, Memory
-from bot.publishing import source_of
-from bot.values import Asked, Setup, Source, conversation_of, is_open, is_private, written
+from bot.echoes import Echoes
+from bot.knowledge import Knowledge, KnowledgeUnavailable
+from bot.memory import NoKnowledge
+from bot.publishing import Place, Publishing
+from bot.quotas import Quotas, QuotasUnavailable
+from bot.values import Asked, Setup, Source, conversation_of, written
 from consumers.handler import GiveUp, Job, RetryLater
 from consumers.lanes import NO_SHARE, Share
 from model.engine import Engine, EngineError, RequestRefused
@@ -37,7 +39,6 @@ from schemas.faults import Fault
 from schemas.feed import MentionCreated
 from schemas.ids import decision_id
 from schemas.record import Output, Record
-from schemas.replies import ReplyCreated
 from schemas.topics import TOPICS
 
 log = structlog.get_logger(__name__)
@@ -47,32 +48,53 @@ RECORD_BYTES = 256  # what it adds to a record and its batch
 AUTHORS_PER_THREAD = 4  # a busy thread has the share of so many authors
 
 
+_REPLIES_FOR = {
+    True: (names.BOT_REPLIES, names.REPLY_CREATED),
+    False: (names.BOT_DIRECT_REPLIES, names.DIRECT_REPLY_CREATED),
+}
+"""Topic and event type of replies for all, and of those for the asker."""
+
+
 def utc_now() -> datetime:
     return datetime.now(UTC)
 
 
 class BotHandler:
-    """The bot for one assignment of one partition; ``remember``: how many inputs of each kind
-    of identity it tells repeats by. ``changes`` makes what ``bot.references`` is told of a
-    decision, none: nothing. ``now`` and ``counter`` (seconds) are the clocks."""
+    """The bot for one assignment of one partition.
+
+    ``knowledge`` is shared by the handlers of all topics of the partition (none: what passes
+    through this one); ``quotas`` and ``echoes`` by all handlers (none: no limits); ``changes``
+    makes what ``bot.references`` is told of a decision (none: nothing). ``now`` and ``counter``
+    (seconds) are the clocks.
+    """
 
     def __init__(
         self,
         setup: Setup,
         engine: Engine,
+        knowledge: Knowledge | None = None,
         *,
+        quotas: Quotas | None = None,
+        echoes: Echoes | None = None,
         changes: Changes | None = None,
         now: Callable[[], datetime] = utc_now,
         counter: Callable[[], float] = time.perf_counter,
-        remember: int = ENTRIES,
     ) -> None:
         self._setup = setup
-        self._engine = engine
+        self._knowledge = knowledge or NoKnowledge()
+        self._echoes = echoes or Echoes(counter=counter)
         self._changes = changes
         self._now = now
-        self._counter = counter
-        self._memory = Memory(remember)
-        self._source = source_of(setup.bot.id)
+        self._publishing = Publishing(setup.bot.id, now)
+        self._answer = functools.partial(
+            answer,
+            setup=setup,
+            engine=engine,
+            knowledge=self._knowledge,
+            decide=self._within(quotas) if quotas is not None else None,
+            now=now,
+            counter=counter,
+        )
 
     def open(self, record: Record) -> Job:
         """The decoded input with its lane. Raises ``GiveUp`` for what is no input of the bot."""
@@ -81,28 +103,29 @@ class BotHandler:
         except Fault as fault:
             private = codec.is_private(record)
             raise GiveUp(fault.code.value, fault.detail, private=private) from None
-        seen = self._memory.meet(
+        self._knowledge.meet(
             asked.envelope,
             asked.data,
             self._decision_id(record),
             redriven=asked.redrive_of is not None,
         )
-        payload = replace(asked, seen=seen)
-        return Job(record, lane_of(asked.data), payload, share_of(asked.data))
+        return Job(record, lane_of(asked.data), asked, share_of(asked.data))
 
     async def handle(self, job: Job, *, attempt: int) -> Sequence[Output]:
-        """The replies and the decision record. Raises ``RetryLater`` or ``GiveUp``."""
-        asked: Asked = job.payload
+        """The replies and the decision record. Raises ``RetryLater``, ``GiveUp`` and, where a
+        view is lost, ``StopPartition``."""
         try:
-            decision = await answer(
-                asked, self._setup, self._engine, now=self._now, counter=self._counter
-            )
+            asked = self._seen(job)
+            decision = await self._answer(asked)
         except RequestRefused as error:
             raise _refused(error, job.record) from error
         except EngineError as error:
             raise RetryLater(error.code) from error
+        except (KnowledgeUnavailable, QuotasUnavailable) as error:
+            raise RetryLater(type(error).__name__) from error
         outputs = self._outputs(asked, decision)
         _check_sizes(outputs, job.record)
+        self._remember(decision)
         _log(job.record, decision.record.outcome, decision.record.reason, attempt)
         return outputs
 
@@ -115,54 +138,51 @@ class BotHandler:
         source = (envelope.source, envelope.id) if envelope else None
         decision = dead_letter_record(record, asked, source, self._setup, self._now(), error.code)
         key = conversation_of(asked.data) if asked else record.key
-        audit = self._output(
-            _audit_topic(private),
-            key,
-            names.DECISION_RECORDED,
-            decision.decision_id,
-            decision,
-            envelope,
-        )
-        self._memory.failed(decision.decision_id)
+        audit = self._publishing.decision(decision, key, envelope, private=private)
+        self._knowledge.failed(decision.decision_id)
         _log(record, decision.outcome, error.code, attempts)
         return letter, audit
 
-    def _outputs(self, asked: Asked, decision: Decision) -> tuple[Output, ...]:
-        key, record = conversation_of(asked.data), decision.record
-        replies = [
-            self._output(*_reply_place(reply, key), reply.reply_id, reply, asked.envelope)
-            for reply in decision.replies
-        ]
-        audit = self._output(
-            _audit_topic(is_private(asked.data)),
-            key,
-            names.DECISION_RECORDED,
-            record.decision_id,
-            record,
+    def _seen(self, job: Job) -> Asked:
+        """The input with what was met before it, in this run or days ago."""
+        asked: Asked = job.payload
+        seen = self._knowledge.seen(
             asked.envelope,
+            asked.data,
+            self._decision_id(job.record),
+            redriven=asked.redrive_of is not None,
         )
+        return replace(asked, seen=seen)
+
+    def _remember(self, decision: Decision) -> None:
+        """What was decided counts from now on, before any view has read it."""
+        self._knowledge.decided(decision.record, decision.replies)
+        for reply in decision.replies:
+            self._echoes.said(reply.text, reply.conversation_id)
+
+    def _within(self, quotas: Quotas) -> Callable[[Asked], Awaitable[policy.Verdict]]:
+        """The whole policy, quotas included."""
+        settings = policy.Settings.of(self._setup.bot, self._setup.limits)
+
+        async def decide(asked: Asked) -> policy.Verdict:
+            return await policy.decide(
+                asked, settings, self._knowledge, quotas, self._echoes, self._now()
+            )
+
+        return decide
+
+    def _outputs(self, asked: Asked, decision: Decision) -> tuple[Output, ...]:
+        key, cause = conversation_of(asked.data), asked.envelope
+        audience = audience_of(asked.data, decision.context, decision.replies)
+        topic, kind = _REPLIES_FOR[isinstance(audience, ForAll)]
+        replies = [
+            self._publishing.output(Place(topic, key), kind, reply.reply_id, reply, cause)
+            for reply in audience.replies
+        ]
+        private = is_confidential(asked.data, decision.context)
+        audit = self._publishing.decision(decision.record, key, cause, private=private)
         changes = self._changes.of_decision(decision, asked) if self._changes else ()
         return (*replies, audit, *changes)
-
-    def _output(
-        self,
-        topic: str,
-        key: str | bytes | None,
-        kind: str,
-        event_id: str,
-        data: BaseModel,
-        cause: Envelope | None,
-    ) -> Output:
-        envelope = Envelope(
-            id=event_id,
-            source=self._source,
-            type=kind,
-            time=self._now(),
-            causationid=cause.id if cause else None,
-            correlationid=(cause.correlationid or cause.id) if cause else None,
-            traceparent=cause.traceparent if cause else None,
-        )
-        return codec.encode(topic, key, envelope, data)
 
     def _decision_id(self, record: Record) -> str:
         bot = self._setup.bot
@@ -218,17 +238,6 @@ def _try_envelope(record: Record) -> Envelope | None:
         return headers.read(record.headers)
     except Fault:
         return None
-
-
-def _reply_place(reply: ReplyCreated, key: str) -> tuple[str, str, str]:
-    """Topic, key and event type of a reply."""
-    if is_open(reply.visibility):
-        return names.BOT_REPLIES, key, names.REPLY_CREATED
-    return names.BOT_DIRECT_REPLIES, key, names.DIRECT_REPLY_CREATED
-
-
-def _audit_topic(private: bool) -> str:
-    return names.BOT_AUDIT_PRIVATE if private else names.BOT_AUDIT
 
 
 def _check_sizes(outputs: Sequence[Output], record: Record) -> None:

@@ -4,8 +4,12 @@ import json
 from datetime import UTC, datetime
 from typing import Any
 
+from bot.context import ContextPost
+from bot.gather import gather
+from bot.knowledge import Knowledge
+from bot.memory import NoKnowledge
 from bot.templates import load_prompts
-from bot.values import Asked, BotIdentity, Limits, Seen, Setup, Source
+from bot.values import Asked, BotIdentity, Limits, Question, Seen, Setup, Source
 from model.engine import Sampling
 from schemas import names
 from schemas.envelope import Envelope
@@ -120,6 +124,14 @@ def setup(**fields: Any) -> Setup:
         "sampling": Sampling(max_tokens=96),
     } | fields
     return Setup(**given)
+
+
+def around(
+    data: Question, knowledge: Knowledge | None = None, limits: Limits | None = None
+) -> tuple[ContextPost, ...]:
+    """The context of a question, as far as ``knowledge`` (none: nothing) goes."""
+    identity = BotIdentity(account=BOT, cluster_id="cluster-1")
+    return gather(data, identity, limits or Limits(), knowledge or NoKnowledge())
 
 
 _KINDS = {

@@ -6,16 +6,16 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from bot.context import TURN_TOKENS, Kind, Why, cut_to_tokens, gather, spend, without_call
+from bot.context import TURN_TOKENS, Kind, Why, cut_to_tokens, spend, without_call
 from bot.text import graphemes
 from schemas.feed import Account, Attachment, Facet, MentionCreated, Post, Ref, Visibility
-from tests.bot.make import ALICE, BOB, BOT, direct, mention, mention_facet, post, run_of
+from tests.bot.make import ALICE, BOB, BOT, around, direct, mention, mention_facet, post, run_of
 
 FAMILY = "👨‍👩‍👧‍👦"
 
 
 def whys(data: MentionCreated) -> list[tuple[str, bool, str]]:
-    return [(p.ref.uri, p.included, p.why.value) for p in gather(data, BOT.id)]
+    return [(p.ref.uri, p.included, p.why.value) for p in around(data)]
 
 
 def thread(size: int, **fields: Any) -> tuple[Post, ...]:
@@ -29,7 +29,7 @@ def replying(above: tuple[Post, ...], **fields: Any) -> MentionCreated:
 def test_reading_order_ancestors_quoted_asking() -> None:
     quoted = post("at://q/1", "Quoted", conversation_id="other", author=BOT)
     data = replying(thread(2), quoted=quoted, quote=quoted.ref)
-    posts = gather(data, BOT.id)
+    posts = around(data)
     assert [(p.kind, p.why, p.is_bot) for p in posts] == [
         (Kind.ANCESTOR, Why.ROOT, False),
         (Kind.ANCESTOR, Why.ANCESTOR, False),
@@ -44,7 +44,7 @@ def test_reading_order_ancestors_quoted_asking() -> None:
 
 def test_a_private_talk_is_the_quoted_post_and_the_message() -> None:
     quoted = post("at://q/1", "Quoted", author=BOB)
-    posts = gather(direct(quoted=quoted), BOT.id)
+    posts = around(direct(quoted=quoted))
     assert [(p.ref.uri, p.kind) for p in posts] == [
         ("at://q/1", Kind.QUOTED),
         ("at://m/1", Kind.ASKING),
@@ -58,7 +58,7 @@ def test_attachments_are_text_like_any_other() -> None:
         Attachment(type="card", title="News", description="Of today", url="https://x.example/"),
         Attachment(type="video"),
     )
-    asking = gather(mention("@twite look", attachments=cards), BOT.id)[-1]
+    asking = around(mention("@twite look", attachments=cards))[-1]
     assert asking.text == "look\n[image: A cat]\n[card: News: Of today]\n[video]"
 
 
@@ -162,7 +162,7 @@ def test_a_quote_that_does_not_fit_is_left_out(quoted: Post, quote: Ref | None, 
 
 
 def test_audit_items_hold_refs_and_no_text() -> None:
-    item = gather(replying(thread(1)), BOT.id)[0].item()
+    item = around(replying(thread(1)))[0].item()
     assert item.ref == Ref(uri="at://p/0", revision="r1")
     assert (item.author_id, item.trust, item.included, item.why) == (
         BOB.id,
@@ -174,7 +174,7 @@ def test_audit_items_hold_refs_and_no_text() -> None:
 
 
 def test_the_budget_is_spent_from_the_newest_and_the_root_is_kept() -> None:
-    posts = gather(replying(thread(10)), BOT.id)
+    posts = around(replying(thread(10)))
     budget = 4 * (TURN_TOKENS + 6) + TURN_TOKENS + len("how are you?")
     chosen = spend(posts, len, budget, 100)
     assert [p.ref.uri for p in chosen if p.included] == [
@@ -190,12 +190,12 @@ def test_the_budget_is_spent_from_the_newest_and_the_root_is_kept() -> None:
 def test_a_post_that_does_not_fit_hides_all_older_ones() -> None:
     texts = ("root", "short", "long" * 50, "long" * 50)
     above = run_of(*(post(f"at://p/{i}", text) for i, text in enumerate(texts)))
-    chosen = spend(gather(replying(above), BOT.id), len, 170, 100)
+    chosen = spend(around(replying(above)), len, 170, 100)
     assert [p.included for p in chosen] == [True, False, False, True, True]
 
 
 def test_each_post_is_cut() -> None:
-    (asking,) = spend(gather(mention("@twite " + "word " * 500), BOT.id), len, 10_000, 50)
+    (asking,) = spend(around(mention("@twite " + "word " * 500)), len, 10_000, 50)
     assert len(asking.text) == 51
     assert asking.text.endswith("…")
 
@@ -206,7 +206,7 @@ sizes = st.lists(st.integers(0, 300), max_size=12)
 @given(sizes, st.integers(1, 2000), st.integers(1, 400))
 def test_the_budget_holds(lengths: list[int], budget: int, post_tokens: int) -> None:
     above = run_of(*(post(f"at://p/{i}", "x" * n) for i, n in enumerate(lengths)))
-    posts = gather(replying(above), BOT.id)
+    posts = around(replying(above))
     chosen = spend(posts, len, budget, post_tokens)
     assert chosen == spend(posts, len, budget, post_tokens)
     assert [p.ref for p in chosen] == [p.ref for p in posts]
@@ -238,14 +238,14 @@ def test_a_megabyte_is_not_counted_whole() -> None:
         seen.append(len(text))
         return len(text)
 
-    spend(gather(mention("@twite " + "x" * 1_000_000), BOT.id), count, 1000, 300)
+    spend(around(mention("@twite " + "x" * 1_000_000)), count, 1000, 300)
     assert max(seen) <= 300 * 16 + 1
 
 
 def test_every_text_stands_beside_its_own_author() -> None:
     eve = Account(id="acc-eve", handle=ALICE.handle, display_name=ALICE.display_name)
     above = run_of(post("at://p/0", "by eve", author=eve), post("at://p/1", "by bob", author=BOB))
-    posts = gather(replying(above), BOT.id)
+    posts = around(replying(above))
     assert [(p.author.id, p.text) for p in posts[:2]] == [
         ("acc-eve", "by eve"),
         ("acc-bob", "by bob"),

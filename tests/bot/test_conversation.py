@@ -7,6 +7,7 @@ from dataclasses import replace
 import pytest
 
 from bot.conversation import Decision, answer
+from bot.memory import NoKnowledge
 from bot.prompt import messages_of
 from bot.reply import seed_of
 from bot.values import Limits, Seen, Setup, Source
@@ -54,6 +55,7 @@ async def decide(
         asked(data, seen=seen),
         using or setup(),
         engine,
+        NoKnowledge(),
         now=lambda: NOW,
         counter=lambda: next(ticks) / 1000,
     )
@@ -113,11 +115,13 @@ async def test_the_record_explains_the_reply(echo: EchoEngine) -> None:
     assert record.output is not None
     assert len(record.output.token_ids) == len(record.output.logprobs)
     assert record.timings_ms == {
+        "views": 1.0,
         "policy": 1.0,
         "context": 1.0,
         "prompt": 1.0,
         "model": 1.0,
         "checks": 1.0,
+        "second-look": 1.0,
         "reply": 1.0,
     }
     assert {rule.name for rule in record.rules} >= {"own-post", "loop", "length", "settled"}
@@ -148,7 +152,7 @@ async def test_a_skip_touches_no_model_and_invents_nothing() -> None:
     assert (record.prompt, record.engine, record.sampling, record.output) == (None,) * 4
     assert record.context == ()
     assert record.source_ref == mention().post.ref
-    assert list(record.timings_ms) == ["policy"]
+    assert list(record.timings_ms) == ["views", "policy"]
 
 
 async def test_a_duplicate_names_the_first_decision(echo: EchoEngine) -> None:

@@ -12,7 +12,8 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from structlog.testing import capture_logs
 
-from bot.handler import BotHandler, lane_of, share_of, size_of, source_of
+from bot.handler import BotHandler, lane_of, share_of, size_of
+from bot.publishing import source_of
 from bot.values import Source
 from consumers.handler import GiveUp, Handler, RetryLater
 from model.echo import EchoEngine

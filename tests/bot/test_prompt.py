@@ -6,7 +6,6 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from bot.context import gather
 from bot.prompt import (
     INDENT,
     MAX_NAME,
@@ -22,7 +21,7 @@ from bot.text import graphemes
 from bot.values import BotIdentity, Limits
 from model.echo import ByteChatTokenizer
 from schemas.feed import Account, Attachment, MentionCreated, MessageCreated
-from tests.bot.make import ALICE, BOB, BOT, direct, mention, post, run_of
+from tests.bot.make import ALICE, BOB, BOT, around, direct, mention, post, run_of
 
 IDENTITY = BotIdentity(account=BOT, cluster_id="c")
 PROMPTS = load_prompts()
@@ -40,7 +39,7 @@ def composed(
     data: MentionCreated | MessageCreated, limits: Limits | None = None, room: int = 5000
 ) -> Composed:
     template = PROMPTS.mention if isinstance(data, MentionCreated) else PROMPTS.direct
-    posts = gather(data, BOT.id)
+    posts = around(data)
     return compose(posts, ByteChatTokenizer(), template, IDENTITY, limits or Limits(), room)
 
 
@@ -207,7 +206,7 @@ def test_segments_cover_the_prompt_and_untrusted_ones_hold_no_control_ids() -> N
 
 
 def test_the_hint_is_trusted_and_counted() -> None:
-    posts = gather(mention("@twite come stai?"), BOT.id)
+    posts = around(mention("@twite come stai?"))
     made = compose(
         posts, ByteChatTokenizer(), PROMPTS.mention, IDENTITY, Limits(), 400, "Answer in Italian."
     )
@@ -231,7 +230,7 @@ def test_the_numbers_of_a_thread_are_not_read_again() -> None:
 
 def test_each_part_names_the_post_it_comes_from() -> None:
     above = run_of(post("at://p/0", "Hi", author=BOB))
-    posts = gather(mention(ancestors=above), BOT.id)
+    posts = around(mention(ancestors=above))
     record = write(posts, PROMPTS.mention, IDENTITY)
     assert [p.ref.uri if p.ref else None for p in record] == [
         None,

@@ -15,7 +15,7 @@ from linkify_it import LinkifyIt
 from linkify_it.tlds import TLDS
 
 import bot.reply
-from bot.context import ContextPost, gather, spend
+from bot.context import ContextPost, spend
 from bot.reply import (
     MAX_FACETS,
     MAX_HANDLE,
@@ -37,7 +37,18 @@ from bot.values import BotIdentity, Limits
 from model.engine import FinishReason, Generation
 from schemas.feed import Facet, Post, Visibility
 from schemas.ids import reply_id
-from tests.bot.make import ALICE, BOB, BOT, NOW, link_facet, mention, mention_facet, post, run_of
+from tests.bot.make import (
+    ALICE,
+    BOB,
+    BOT,
+    NOW,
+    around,
+    link_facet,
+    mention,
+    mention_facet,
+    post,
+    run_of,
+)
 
 NOBODY = Allowed({}, {})
 LIMITS = Limits(max_graphemes=300, max_bytes=3000)
@@ -419,7 +430,7 @@ def test_neutralise_is_a_plain_function() -> None:
 
 def contexts(own: str, *others: str) -> tuple[ContextPost, ...]:
     above = [post(f"at://p/{i}", visibility=v, author=BOB) for i, v in enumerate(others)]
-    return gather(mention(visibility=own, ancestors=run_of(*above)), BOT.id)
+    return around(mention(visibility=own, ancestors=run_of(*above)))
 
 
 WIDTH = {"public": 0, "unlisted": 1, "followers": 2, "direct": 3}
@@ -449,7 +460,7 @@ def test_what_is_left_out_for_its_length_does_not_narrow() -> None:
 def test_the_reply_says_what_it_is() -> None:
     asked = asking(langs=("de", "x" * 99, "en"), hops=2, visibility="unlisted")
     event = mention(ancestors=(post("at://p/0", author=BOB),))
-    posts = gather(event.model_copy(update={"post": asked}), BOT.id)
+    posts = around(event.model_copy(update={"post": asked}))
     checked = said("Hallo @alice", allowed=allow_set(asked, BOT.id))
     bot = BotIdentity(account=BOT, cluster_id="c")
     (reply,) = make(asked, posts, checked, bot, "decision-1", NOW)
@@ -503,7 +514,7 @@ def test_root_is_the_sources_root() -> None:
     asked = asking(root=root)
     checked = said("Yes")
     bot = BotIdentity(account=BOT, cluster_id="c")
-    (reply,) = make(asked, gather(mention(), BOT.id), checked, bot, "d", NOW)
+    (reply,) = make(asked, around(mention()), checked, bot, "d", NOW)
     assert reply.root == root
 
 
