@@ -16,7 +16,7 @@ from tests.bot.make import ALICE, BOT, mention, post
 ID = "9a1ff0de-26bb-5e4c-8d3d-0123456789ab"
 PROSE = (
     "Kafka is a log that many programs write to and read from, each at its own pace. A topic is "
-    "cut into partitions, and the order holds within each of them, so that readers can share the work."
+    "cut into partitions, and the order holds within each of them, so readers can share the work."
 )
 
 
