@@ -94,7 +94,7 @@ def deleted(asked: Asked, _: Settings, facts: Facts) -> Skip | None:
 def edited(asked: Asked, _: Settings, __: Facts) -> Skip | None:
     """A new revision of what was answered corrects that answer; it never makes a second one."""
     seen = asked.seen
-    if seen.earlier:
+    if seen.earlier and seen.answered:
         return Skip(SkipReason.EDITED, f"earlier revision in decision {seen.earlier}")
     return Skip(SkipReason.EDITED) if isinstance(asked.data, MessageEdited) else None
 

@@ -139,6 +139,10 @@ def test_repeats_come_first() -> None:
     assert reason_of(deleted(), Seen(duplicate_of="first")) == "duplicate"
 
 
+def test_a_new_revision_of_what_got_no_answer_is_answered() -> None:
+    assert reason_of(mention(), Seen(earlier="first")) is None
+
+
 # One input and one state of the world that trips each rule; beside it one that is just short.
 TRIPS: dict[str, list[tuple[Asked, Facts]]] = {
     "duplicate": [(asked(mention(), seen=Seen(duplicate_of="d")), FACTS)],
