@@ -22,13 +22,14 @@ from typing import Any, TypeVar
 
 import structlog
 
-from bot.activity import Activity, Counted, tell
-from bot.clients import cluster_id, options
+from bot.activity import Activity, tell
+from bot.clients import cluster_id, options, require_topics
 from bot.guards import require_fit
-from bot.handler import BotHandler
+from bot.handlers import INPUT_TOPICS, OUTPUT_TOPICS, SILENT_TOPICS, WEIGHTS, Handlers
 from bot.http import Status, application, serving
 from bot.language import detector
 from bot.logs import configure_logging
+from bot.quotas import quotas_of
 from bot.recovery import finished_on_audit
 from bot.remembering import views_of
 from bot.settings import ModelSettings, Settings
@@ -37,8 +38,7 @@ from bot.values import BotIdentity, Limits, Setup
 from bot.version import code_version
 from consumers.backoff import full_jitter
 from consumers.config import WorkerConfig
-from consumers.errors import BrokerUnreachable
-from consumers.handler import Handler
+from consumers.errors import BrokerUnreachable, TopicMissing
 from consumers.metrics import Metrics, WorkerState
 from consumers.views.views import Views
 from consumers.worker import Worker
@@ -50,15 +50,8 @@ from schemas.feed import Account
 log = structlog.get_logger(__name__)
 T = TypeVar("T")
 
-INPUT_TOPICS = (names.FEED_MENTIONS, names.FEED_DIRECT_MESSAGES)
-OUTPUT_TOPICS = (
-    names.BOT_REPLIES,
-    names.BOT_DIRECT_REPLIES,
-    names.BOT_AUDIT,
-    names.BOT_AUDIT_PRIVATE,
-    names.BOT_DEAD_LETTERS,
-    names.BOT_DEAD_LETTERS_PRIVATE,
-)
+TOPIC_TRIES = 8  # a topic that was just created is not known to every broker at once
+TOPIC_PAUSE_S = 0.25
 
 
 async def run_worker(
@@ -154,6 +147,8 @@ def worker_config(settings: Settings) -> WorkerConfig:
         session_timeout_ms=kafka.session_timeout_ms,
         topics=INPUT_TOPICS,
         output_topics=OUTPUT_TOPICS,
+        silent_topics=SILENT_TOPICS,
+        weights=WEIGHTS,
         client=options(kafka),
         max_in_flight=worker.max_in_flight,
         max_attempts=worker.max_attempts,
@@ -202,18 +197,6 @@ def places(capacity: Capacity) -> int:
     return capacity.slots + math.ceil(capacity.slots / 4)
 
 
-def handler_factory(
-    setup: Setup, engine: Engine, activity: Activity | None = None
-) -> Callable[[str, int], Handler]:
-    """Makes the handler of one assignment of one partition; ``activity`` counts its outcomes."""
-
-    def make(topic: str, partition: int) -> Handler:
-        handler = BotHandler(setup, engine)
-        return handler if activity is None else Counted(handler, activity)
-
-    return make
-
-
 async def _start(engine: Engine, settings: Settings) -> bool:
     started = time.monotonic()
     model = settings.model.name if settings.model.engine != "echo" else "none"
@@ -253,13 +236,27 @@ async def _work(
     views: Views | None,
 ) -> None:
     """The worker, until it is asked to stop. ``views`` None: they are switched off."""
+    partitions = await _unless(stopping, _partitions(settings))
+    if partitions is None:
+        return
+    group = f"{settings.kafka.group_id}/{settings.bot.account_id}"
+    quotas = quotas_of(settings.limits, group)
+    handlers = Handlers(
+        setup_of(settings, cluster),
+        engine,
+        views=views,
+        wait_s=settings.views.wait_ms / 1000,
+        partitions=partitions,
+        quotas=quotas,
+        activity=running.activity,
+    )
     worker = Worker(
         worker_config(settings),
-        handler_factory(setup_of(settings, cluster), engine, running.activity),
+        handlers.make,
         slots=lambda: places(engine.capacity()),
         recover=functools.partial(finished_on_audit, settings.kafka),
-        prepare=None if views is None else (lambda source: views.open(source.partition)),
-        release=None if views is None else (lambda source: views.release(source.partition)),
+        prepare=handlers.open,
+        release=handlers.release,
         metrics=running.metrics,
     )
     running.worker = worker
@@ -274,6 +271,26 @@ async def _work(
         running.worker = None
         for task in tasks:
             task.cancel()
+        await quotas.close()
+
+
+async def _partitions(settings: Settings) -> int:
+    """How many the topics of a conversation have; a broker that is away is waited for.
+
+    Raises ``TopicMissing``.
+    """
+    for attempt in itertools.count(1):
+        try:
+            counts = await require_topics(settings.kafka, [names.BOT_REFERENCES])
+            return counts[names.BOT_REFERENCES]
+        except BrokerUnreachable as error:
+            log.warning(str(error), attempt=attempt)
+            await asyncio.sleep(full_jitter(attempt, 0.5, 10.0))
+        except TopicMissing:
+            if attempt >= TOPIC_TRIES:
+                raise
+            await asyncio.sleep(TOPIC_PAUSE_S)
+    raise AssertionError("unreachable")
 
 
 @contextlib.asynccontextmanager

@@ -9,15 +9,13 @@ import pytest
 import structlog
 
 from bot.app import (
-    INPUT_TOPICS,
-    OUTPUT_TOPICS,
     engine_of,
-    handler_factory,
     run_worker,
     setup_of,
     worker_config,
 )
 from bot.errors import Trouble
+from bot.handlers import INPUT_TOPICS, OUTPUT_TOPICS, SILENT_TOPICS, Handlers
 from bot.logs import configure_logging
 from bot.settings import (
     BotSettings,
@@ -64,7 +62,9 @@ def test_settings_reach_the_runtime() -> None:
     assert (config.max_attempts, config.deadline_s) == (2, 3)
     assert dict(config.client) == {"security_protocol": "PLAINTEXT"}
     assert set(config.topics) | set(config.output_topics) <= set(TOPICS)
-    assert len(INPUT_TOPICS) + len(OUTPUT_TOPICS) == 8
+    assert (config.topics, config.output_topics) == (INPUT_TOPICS, OUTPUT_TOPICS)
+    assert config.silent_topics == SILENT_TOPICS
+    assert set(config.weights) <= set(INPUT_TOPICS)
 
 
 def test_settings_reach_the_bot() -> None:
@@ -81,8 +81,9 @@ def test_settings_reach_the_bot() -> None:
 
 
 def test_each_assignment_has_a_handler_of_its_own() -> None:
-    make = handler_factory(setup_of(Settings(), "c"), engine_of(ECHO))
+    make = Handlers(setup_of(Settings(), "c"), engine_of(ECHO)).make
     assert make("feed.mentions", 0) is not make("feed.mentions", 0)
+    assert len({type(make(topic, 0)) for topic in INPUT_TOPICS}) == 4
 
 
 async def test_a_worker_waits_for_its_broker_until_it_is_stopped(

@@ -6,9 +6,9 @@ from typing import Any
 
 import pytest
 
-from bot.app import INPUT_TOPICS, OUTPUT_TOPICS
 from bot.cluster import Cluster, GroupFacts, Member, TopicFacts
 from bot.guards import GUARDS, START_GUARDS, Check, Level, judge
+from bot.handlers import INPUT_TOPICS, OUTPUT_TOPICS
 from consumers.config import WorkerConfig
 from schemas import names
 from schemas.topics import DEAD_LETTER_BYTES, TOPICS
