@@ -9,10 +9,11 @@ import uuid
 from collections import Counter, defaultdict
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from aiokafka import AIOKafkaProducer
+from aiokafka import AIOKafkaProducer, TopicPartition
 from structlog.testing import capture_logs
 
 from consumers.batches import RawBatch
@@ -260,6 +261,39 @@ def test_places_counts_doubles() -> None:
     assert list(itertools.islice(expected(5), 2)) == ["0/0", "1/0"]
 
 
+async def test_outputs_go_to_the_partition_that_they_name_and_silence_is_committed(
+    bootstrap: str, topics: ToyTopics
+) -> None:
+    class Elsewhere(ToyHandler):
+        async def handle(self, job: Job, *, attempt: int) -> Sequence[Output]:
+            outputs = await super().handle(job, attempt=attempt)
+            if job.record.value == b"silence":
+                return []
+            if job.record.value == b"nowhere":
+                return [replace(output, partition=PARTITIONS) for output in outputs]
+            return [replace(outputs[0], partition=3), outputs[1]]
+
+    values = [b"one", b"silence", b"two", b"nowhere"]
+    await toy.produce(bootstrap, topics.source, [(0, b"k%d" % i, v) for i, v in enumerate(values)])
+    silent = toy_config(bootstrap, topics, silent_topics=frozenset({topics.source}))
+    handler = Elsewhere(topics.out, topics.audit)
+    async with (
+        toy.reading(bootstrap, topics.out) as out,
+        toy.reading(bootstrap, topics.audit) as audit,
+    ):
+        async with toy.working(silent, handler):
+            await out.until(3)
+            await audit.until(3)
+        gone = (0, "0/3", "retries-exhausted after 5")
+        assert sorted(out.seen) == [gone, (3, "0/0", "done"), (3, "0/2", "done")]
+        assert sorted(audit.seen) == [(0, "0/0", "done"), (0, "0/2", "done"), gone]
+        again = ToyHandler(topics.out, topics.audit)
+        await toy.produce(bootstrap, topics.source, [(0, b"k", b"five")])
+        async with toy.working(silent, again):
+            await out.until(4)
+    assert again.handled == [(0, 4)], "the silent one was handled again"
+
+
 @pytest.mark.parametrize(("size", "codec"), [(5 << 20, "zstd"), (30 << 20, "gzip")])
 async def test_what_came_compressed_can_be_given_up_compressed(
     bootstrap: str, topics: ToyTopics, size: int, codec: str
@@ -317,6 +351,41 @@ async def test_an_offset_beyond_the_log_is_said_and_nothing_is_read(
     async with toy.working(toy_config(bootstrap, topics), handler):
         await wait_until(lambda: len(handler.handled) == 2)
     assert handler.handled == [(0, 1), (0, 2)]
+
+
+async def test_two_workers_with_one_instance_id_are_told_of(
+    bootstrap: str, topics: ToyTopics
+) -> None:
+    handler = ToyHandler(topics.out, topics.audit)
+    config = toy_config(bootstrap, topics, group_instance_id="one", heartbeat_interval_ms=200)
+    with capture_logs() as logs:
+        async with toy.working(config, handler), toy.working(config, handler):
+            await wait_until(lambda: any("same group_instance_id" in log["event"] for log in logs))
+
+
+async def test_views_are_prepared_behind_the_producer_and_released_at_the_end(
+    bootstrap: str, topics: ToyTopics
+) -> None:
+    told: list[str] = []
+
+    async def prepare(source: TopicPartition) -> None:
+        told.append("prepare")
+        assert source not in worker.open_partitions
+
+    async def release(source: TopicPartition) -> None:
+        told.append("release")
+        assert source not in worker.open_partitions
+
+    handler = ToyHandler(topics.out, topics.audit)
+    worker = Worker(
+        toy_config(bootstrap, topics), lambda *_: handler, prepare=prepare, release=release
+    )
+    task = asyncio.create_task(worker.run())
+    await wait_until(lambda: len(worker.open_partitions) == PARTITIONS)
+    assert told == ["prepare"] * PARTITIONS
+    worker.stop()
+    await task
+    assert told[PARTITIONS:] == ["release"] * PARTITIONS
 
 
 async def test_whoever_does_the_work_sets_the_pace(bootstrap: str, topics: ToyTopics) -> None:
