@@ -11,10 +11,9 @@ Counted are the ids' digests, in sliding windows of the ``limits`` library.
 """
 
 import asyncio
-import contextlib
 import hashlib
 import time
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any, Literal, Protocol
@@ -27,7 +26,7 @@ from limits.storage import storage_from_string
 from bot.limits_file import LimitsInForce
 from bot.quota_memory import BoundedMemory
 from bot.rates import LiveLimits, rates_of
-from bot.settings import LimitsSettings, Settings
+from bot.settings import LimitsSettings
 from schemas.feed import Account
 
 log = structlog.get_logger(__name__)
@@ -275,16 +274,6 @@ def quotas_of(settings: LimitsSettings, namespace: str) -> CountedQuotas:
         timeout_s=settings.storage_timeout_ms / 1000,
         away=settings.storage_away,
     )
-
-
-@contextlib.asynccontextmanager
-async def counting(settings: Settings) -> AsyncIterator[CountedQuotas]:
-    """The quotas of a worker while it works; those of its bot in its group count together."""
-    quotas = quotas_of(settings.limits, f"{settings.bot.account_id}\n{settings.kafka.group_id}")
-    try:
-        yield quotas
-    finally:
-        await quotas.close()
 
 
 def _storage(settings: LimitsSettings, namespace: str) -> Any:

@@ -19,13 +19,12 @@ from bot.quotas import (
     CountedQuotas,
     QuotasUnavailable,
     Taken,
-    counting,
     is_new,
     quotas_of,
     shares_of,
 )
 from bot.rates import LiveLimits
-from bot.settings import BotSettings, KafkaSettings, LimitsSettings, Settings
+from bot.settings import LimitsSettings
 from schemas.feed import Account
 from tests.bot.make import ALICE, BOB, NOW
 from tests.bot.redis_server import RedisServer
@@ -228,25 +227,6 @@ async def test_bots_and_groups_that_share_a_redis_are_kept_apart(server: RedisSe
         quotas = quotas_of(settings, namespace)
         assert await take(quotas, claim(1), one) is None
         await quotas.close()
-
-
-async def test_workers_of_one_bot_and_group_count_together(server: RedisServer) -> None:
-    def settings(group: str, account: str = "bot-1") -> Settings:
-        return Settings(
-            bot=BotSettings(account_id=account),
-            kafka=KafkaSettings(group_id=group),
-            limits=LimitsSettings(storage_uri=server.uri),
-        )
-
-    one = limits(per_author="1 per hour")
-    for told, used_up in (
-        (settings("g"), None),
-        (settings("g"), "author, 1 per 1 hour"),
-        (settings("other"), None),
-        (settings("g", "bot-2"), None),
-    ):
-        async with counting(told) as quotas:
-            assert await take(quotas, claim(id(told)), one) == used_up
 
 
 async def test_a_redis_holds_no_ids_and_nothing_for_ever(server: RedisServer) -> None:
