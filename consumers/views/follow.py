@@ -115,12 +115,17 @@ class Follower:
         self._start(followed)
         return followed
 
-    async def caught_up(self, followed: Followed) -> None:
-        """Returns once it has what the log held when it was added, or was begun anew."""
+    async def caught_up(
+        self, followed: Followed, turned: Callable[[], None] = lambda: None
+    ) -> None:
+        """Returns once it has what the log held when it was added, or was begun anew.
+
+        ``turned`` is called after each turn of the loop."""
         while not followed.ready:
             if followed not in self._followed:
                 raise RuntimeError("the view was closed meanwhile")
             await self._turn_over()
+            turned()
 
     async def catch_up(self, followed: Followed) -> None:
         """Returns once it has everything that the log holds now."""
@@ -130,14 +135,15 @@ class Follower:
             await self._reach_end(followed)
             await self.caught_up(followed)
 
-    async def drop(self, followed: Followed) -> None:
+    async def drop(self, followed: Followed, *, close: bool = True) -> None:
         """Follow no longer, and close the store."""
         task = self._followed.pop(followed, None)
         if task is not None:
             task.cancel()
             await asyncio.wait([task])
         self._moved.discard(followed)
-        followed.store.close()
+        if close:
+            followed.store.close()
         self._change()
 
     def probe(self, followed: Followed) -> None:
@@ -197,14 +203,25 @@ class Follower:
         wanted = sorted(set(topics))
         found: dict[str, frozenset[int]] = {}
         for _ in range(_TOPIC_TRIES):
-            # Asked for all: to ask for one by name could create it on a broker that allows that.
-            cluster = await self._of_asker()._client.fetch_all_metadata()
-            found = {name: frozenset(cluster.partitions_for_topic(name) or ()) for name in wanted}
+            found = await self.partitions_there()
             if all(found.get(name) for name in wanted):
-                return found
+                return {name: found[name] for name in wanted}
             await asyncio.sleep(_TOPIC_PAUSE_S)  # just created: not known to every broker yet
         missing = [name for name in wanted if not found.get(name)]
         raise TopicMissing(missing, self._config.bootstrap_servers)
+
+    async def partitions_there(self) -> dict[str, frozenset[int]]:
+        """The partitions of every topic that is there now."""
+        # Asked for all: to ask for one by name could create it on a broker that allows that.
+        cluster = await self._of_asker()._client.fetch_all_metadata()
+        return {n: frozenset(cluster.partitions_for_topic(n) or ()) for n in cluster.topics()}
+
+    async def bounds(
+        self, sources: Sequence[TopicPartition]
+    ) -> tuple[Mapping[TopicPartition, int], Mapping[TopicPartition, int]]:
+        """Where logs begin, and where what is committed of them ends."""
+        asker = self._of_asker()
+        return await asker.beginning_offsets(sources), await asker.end_offsets(sources)
 
     def _of_asker(self) -> AIOKafkaConsumer:
         if self._asker is None:
@@ -248,9 +265,7 @@ class Follower:
 
     async def _place(self, followed: Followed) -> None:
         store, sources = followed.store, list(followed.sources)
-        asker = self._of_asker()
-        firsts = await asker.beginning_offsets(sources)
-        ends = await asker.end_offsets(sources)
+        firsts, ends = await self.bounds(sources)
         if _is_other_log(store, firsts, ends):
             followed.anew = "log"
         if followed.anew is not None:

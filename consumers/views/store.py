@@ -306,10 +306,12 @@ class Store:
     def _fits(self) -> bool:
         """Is this the view's file, of this layout? Raises ``sqlite3.DatabaseError``."""
         meta = dict(self.db.execute("SELECT key, value FROM view_meta"))
+        return self.fits(meta) and _tables(self.db) == meta["tables"]
+
+    def fits(self, meta: Mapping[str, str | int]) -> bool:
+        """Does a file with this ``view_meta`` hold the same view of the same partition?"""
         wanted = self._meta()
-        return {key: meta.get(key) for key in wanted} == wanted and _tables(self.db) == meta[
-            "tables"
-        ]
+        return {key: meta.get(key) for key in wanted} == wanted
 
     def _read_positions(self) -> dict[TopicPartition, Position]:
         return positions_of(self.db)
