@@ -20,8 +20,16 @@ from schemas.record import Output, Record
 log = structlog.get_logger(__name__)
 
 EVERY_S = 10.0
-REPLIES = frozenset({names.BOT_REPLIES, names.BOT_DIRECT_REPLIES})
-KINDS = ("answered", "skipped", "dead_lettered")
+KINDS = ("answered", "skipped", "corrected", "retracted", "dead_lettered")
+_SAID = {
+    names.REPLY_CREATED: "answered",
+    names.DIRECT_REPLY_CREATED: "answered",
+    names.REPLY_CORRECTED: "corrected",
+    names.DIRECT_REPLY_CORRECTED: "corrected",
+    names.REPLY_RETRACTED: "retracted",
+    names.DIRECT_REPLY_RETRACTED: "retracted",
+}
+_BY_TYPE = {name.encode(): kind for name, kind in _SAID.items()}
 
 
 @dataclass(slots=True)
@@ -52,13 +60,22 @@ class Counted:
 
     async def handle(self, job: Job, *, attempt: int) -> Sequence[Output]:
         outputs = await self.handler.handle(job, attempt=attempt)
-        replied = any(output.topic in REPLIES for output in outputs)
-        self.activity.counts["answered" if replied else "skipped"] += 1
+        self.activity.counts[kind_of(outputs)] += 1
         return outputs
 
     def give_up(self, record: Record, error: GiveUp, *, attempts: int) -> Sequence[Output]:
         self.activity.counts["dead_lettered"] += 1
         return self.handler.give_up(record, error, attempts=attempts)
+
+
+def kind_of(outputs: Sequence[Output]) -> str:
+    """What the outputs of one input come to. Of a reply with more or fewer parts the first part
+    tells, which is always corrected."""
+    for output in outputs:
+        for name, value in output.headers:
+            if name == "ce_type" and value in _BY_TYPE:
+                return _BY_TYPE[value]
+    return "skipped"
 
 
 async def tell(

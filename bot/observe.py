@@ -1,5 +1,8 @@
 """What became of an input: decisions, replies and dead letters read back from their topics.
 
+An input may also be a review (``bot/reviews.py``): what its decision corrected and took back
+stands beside it as ``changes``.
+
 A reader looks at all outcome topics without a group, sees committed records only, and starts
 where they ended before the input was published, so it misses nothing. Records go through
 ``Outcomes``, which joins a decision with its replies or its dead letter by ids, whatever order
@@ -25,7 +28,7 @@ from schemas.codec import Undecodable, decode
 from schemas.codes import Outcome as Kind
 from schemas.dead_letters import parse_redrive_mark
 from schemas.record import Record
-from schemas.replies import ReplyCreated
+from schemas.replies import ReplyCorrected, ReplyCreated, ReplyRetracted
 
 REPLY_TOPICS = (names.BOT_REPLIES, names.BOT_DIRECT_REPLIES)
 AUDIT_TOPICS = (names.BOT_AUDIT, names.BOT_AUDIT_PRIVATE)
@@ -66,6 +69,14 @@ class Reply:
 
 
 @dataclass(frozen=True, slots=True)
+class Change:
+    """A correction or retraction of a reply, and where it stands."""
+
+    data: ReplyCorrected | ReplyRetracted
+    at: Position
+
+
+@dataclass(frozen=True, slots=True)
 class DeadLetter:
     """What the headers of a dead letter say; the record itself stays where it is."""
 
@@ -84,18 +95,23 @@ class Outcome:
     at: Position
     replies: tuple[Reply, ...] = ()
     dead_letter: DeadLetter | None = None
+    changes: tuple[Change, ...] = ()
 
 
 @dataclass(slots=True)
 class Outcomes:
     """Joins records into outcomes. ``decisions`` and ``dead_letters`` count by input,
-    ``replies`` by reply id: whatever is above 1 happened twice."""
+    ``replies`` by reply id, ``corrections`` by reply id and decision, ``retractions`` by reply
+    id: whatever is above 1 happened twice."""
 
     decisions: Counter[Position] = field(default_factory=Counter)
     replies: Counter[str] = field(default_factory=Counter)
+    corrections: Counter[str] = field(default_factory=Counter)
+    retractions: Counter[str] = field(default_factory=Counter)
     dead_letters: Counter[Position] = field(default_factory=Counter)
     unreadable: list[Position] = field(default_factory=list)
     _replies: dict[str, Reply] = field(default_factory=dict)
+    _changes: dict[tuple[str, str], Change] = field(default_factory=dict)  # by reply, decision
     _letters: dict[Position, DeadLetter] = field(default_factory=dict)
     _waiting: dict[Position, tuple[DecisionRecorded, Position]] = field(default_factory=dict)
     _inputs: dict[str, Position] = field(default_factory=dict)  # by decision id
@@ -118,14 +134,19 @@ class Outcomes:
     @property
     def doubles(self) -> list[str]:
         """Everything that is there more than once."""
-        counts: tuple[Counter[Position] | Counter[str], ...]
-        counts = (self.decisions, self.replies, self.dead_letters)
+        counts: tuple[Counter[Position] | Counter[str], ...] = (
+            self.decisions,
+            self.replies,
+            self.dead_letters,
+            self.corrections,
+            self.retractions,
+        )
         return [f"{key} ({n} times)" for count in counts for key, n in count.items() if n > 1]
 
     @property
     def undecided_replies(self) -> list[str]:
-        """Replies that no decision names."""
-        return sorted(self._replies)
+        """Replies, corrections and retractions that no decision names."""
+        return sorted([*self._replies, *(f"{one} in {by}" for one, by in self._changes)])
 
     def _add_letter(self, record: Record) -> Position | None:
         if parse_redrive_mark(record):
@@ -157,7 +178,17 @@ class Outcomes:
             self.replies[data.reply_id] += 1
             self._replies[data.reply_id] = Reply(data, Position.of(record))
             return self._inputs.get(data.decision_id)
+        if isinstance(data, ReplyCorrected | ReplyRetracted):
+            return self._add_change(data, Position.of(record))
         return self._add_decision(data, record) if isinstance(data, DecisionRecorded) else None
+
+    def _add_change(self, data: ReplyCorrected | ReplyRetracted, at: Position) -> Position | None:
+        if isinstance(data, ReplyRetracted):
+            self.retractions[data.reply_id] += 1
+        else:
+            self.corrections[f"{data.reply_id} in {data.decision_id}"] += 1
+        self._changes[data.reply_id, data.decision_id] = Change(data, at)
+        return self._inputs.get(data.decision_id)
 
     def _add_decision(self, decision: DecisionRecorded, record: Record) -> Position:
         where = decision.input
@@ -173,10 +204,13 @@ class Outcomes:
         letter = self._letters.get(origin)
         if decision.outcome is Kind.DEAD_LETTERED and letter is None:
             return None
-        if not all(reply in self._replies for reply in decision.reply_ids):
+        keys = [(reply, decision.decision_id) for reply in decision.reply_ids]
+        if not all(key in self._changes or key[0] in self._replies for key in keys):
             return None
-        replies = tuple(self._replies.pop(reply) for reply in decision.reply_ids)
-        return Outcome(origin, decision, at, replies, letter)
+        changes = tuple(self._changes.pop(key) for key in keys if key in self._changes)
+        changed = {change.data.reply_id for change in changes}
+        replies = tuple(self._replies.pop(reply) for reply, _ in keys if reply not in changed)
+        return Outcome(origin, decision, at, replies, letter, changes)
 
 
 @dataclass(frozen=True, slots=True)

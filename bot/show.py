@@ -15,11 +15,14 @@ from rich.text import Text
 from bot.observe import Outcome
 from schemas.codes import Outcome as Kind
 from schemas.codes import SkipReason
+from schemas.replies import ReplyCorrected
 
 STYLES = {
     Kind.REPLIED: "green",
     Kind.SKIPPED: "yellow",
     Kind.DEAD_LETTERED: "red",
+    Kind.CORRECTED: "cyan",
+    Kind.RETRACTED: "magenta",
 }
 _CONTROL = re.compile(r"[\x00-\x09\x0b-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069]")
 
@@ -54,7 +57,7 @@ def outcome_text(outcome: Outcome) -> RenderableType:
     """The reply, the reason of the skip, or the code of the dead letter, and where it stands."""
     style = STYLES.get(outcome.decision.outcome, "")
     lines: list[RenderableType] = [Text(plain(headline(outcome)), style)]
-    lines += [Indented(Text(plain(reply.data.text)), 4) for reply in outcome.replies]
+    lines += [Indented(Text(plain(text)), 4) for text in texts(outcome)]
     lines.append(Indented(Text(places(outcome), "dim"), 4))
     return Group(*lines)
 
@@ -65,17 +68,26 @@ def headline(outcome: Outcome) -> str:
     if outcome.dead_letter is not None:
         return f"dead letter {outcome.dead_letter.code}: {outcome.dead_letter.detail}"
     if decision.outcome is not Kind.SKIPPED:
-        count = len(outcome.replies)
-        return decision.outcome.value + (f" in {count} parts" if count > 1 else "")
+        count = len(decision.reply_ids)
+        why = f", {decision.reason}" if decision.reason else ""
+        return decision.outcome.value + why + (f" in {count} parts" if count > 1 else "")
     meaning = {reason.value: reason.meaning for reason in SkipReason}.get(decision.reason or "", "")
     first = f" (first: {decision.duplicate_of})" if decision.duplicate_of else ""
     return f"skipped, {decision.reason}: {meaning}{first}"
+
+
+def texts(outcome: Outcome) -> list[str]:
+    """What the bot says by it: replies, and replies as they read now."""
+    said = [reply.data.text for reply in outcome.replies]
+    changed = (change.data for change in outcome.changes)
+    return said + [data.text for data in changed if isinstance(data, ReplyCorrected)]
 
 
 def places(outcome: Outcome) -> str:
     """Where input, decision, replies and dead letter stand: ``topic/partition/offset``."""
     parts = [str(outcome.input), "→", str(outcome.at)]
     parts += [str(reply.at) for reply in outcome.replies]
+    parts += [str(change.at) for change in outcome.changes]
     if outcome.dead_letter is not None:
         parts.append(str(outcome.dead_letter.at))
     return " ".join(parts)
@@ -98,6 +110,14 @@ def as_json_value(outcome: Outcome) -> dict[str, Any]:
                 "at": str(reply.at),
             }
             for reply in outcome.replies
+        ],
+        "changes": [
+            {
+                "reply_id": change.data.reply_id,
+                "text": change.data.text if isinstance(change.data, ReplyCorrected) else None,
+                "at": str(change.at),
+            }
+            for change in outcome.changes
         ],
         "dead_letter": None
         if outcome.dead_letter is None

@@ -31,10 +31,13 @@ def state(*, in_flight: int = 0, waiting: int = 0) -> WorkerState:
 
 
 class Canned:
-    """A handler that publishes to the topics it was given."""
+    """A handler that publishes events of the types it was given."""
 
-    def __init__(self, *topics: str) -> None:
-        self.outputs = tuple(Output(topic=topic, key=None, value=None) for topic in topics)
+    def __init__(self, *types: str) -> None:
+        self.outputs = tuple(
+            Output(topic="t", key=None, value=None, headers=(("ce_type", kind.encode()),))
+            for kind in types
+        )
 
     def open(self, record: Record) -> Job:
         return Job(record, "lane", None)
@@ -46,21 +49,25 @@ class Canned:
         return self.outputs
 
 
-async def handled(activity: Activity, *topics: str) -> None:
-    counted = Counted(Canned(*topics), activity)
+async def handled(activity: Activity, *types: str) -> None:
+    counted = Counted(Canned(*types), activity)
     await counted.handle(counted.open(RECORD), attempt=1)
 
 
 async def test_outcomes_are_counted_by_what_is_published() -> None:
     activity = Activity()
-    await handled(activity, names.BOT_REPLIES, names.BOT_AUDIT)
-    await handled(activity, names.BOT_DIRECT_REPLIES, names.BOT_AUDIT_PRIVATE)
-    await handled(activity, names.BOT_AUDIT)
+    await handled(activity, names.REPLY_CREATED, names.DECISION_RECORDED)
+    await handled(activity, names.DIRECT_REPLY_CREATED, names.DECISION_RECORDED)
+    await handled(activity, names.DECISION_RECORDED)
+    await handled(activity, names.REPLY_CORRECTED, names.REPLY_RETRACTED, names.DECISION_RECORDED)
+    await handled(activity, names.DIRECT_REPLY_RETRACTED, names.DECISION_RECORDED)
     outputs = Counted(Canned("letters"), activity).give_up(RECORD, GiveUp("c", "d"), attempts=1)
-    assert [output.topic for output in outputs] == ["letters"]
+    assert len(outputs) == 1
     assert activity.line(state(in_flight=1, waiting=2)) == {
         "answered": 2,
         "skipped": 1,
+        "corrected": 1,
+        "retracted": 1,
         "dead_lettered": 1,
         "in_flight": 1,
         "waiting": 6,

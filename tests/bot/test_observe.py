@@ -6,12 +6,13 @@ import pytest
 from pydantic import BaseModel
 
 from bot.observe import Outcomes, Position
-from bot.show import as_json_value, headline, places
+from bot.show import as_json_value, headline, places, texts
 from schemas import names
 from schemas.codec import encode
 from schemas.codes import Outcome as Kind
 from schemas.envelope import Envelope
 from schemas.record import Header, Record
+from schemas.replies import ReplyCorrected, ReplyRetracted
 from tests.bot import outcomes
 from tests.bot.outcomes import INPUT, NOW
 
@@ -72,6 +73,53 @@ def test_a_reply_of_two_parts_is_whole_in_any_order(order: tuple[int, ...]) -> N
     assert outcome.input == INPUT
     assert [part.data.reply_id for part in outcome.replies] == ["r1", "r2"]
     assert (found.torn, found.doubles, found.undecided_replies) == ([], [], [])
+
+
+def corrected(reply_id: str) -> Record:
+    data = ReplyCorrected(
+        reply_id=reply_id,
+        decision_id=f"decision-{INPUT}",
+        reason="edited",
+        revision="2",
+        conversation_id="c",
+        text="Rome.",
+    )
+    return record(names.BOT_REPLIES, names.REPLY_CORRECTED, data)
+
+
+def retracted(reply_id: str) -> Record:
+    data = ReplyRetracted(
+        reply_id=reply_id,
+        decision_id=f"decision-{INPUT}",
+        reason="edited",
+        conversation_id="c",
+    )
+    return record(names.BOT_REPLIES, names.REPLY_RETRACTED, data)
+
+
+@pytest.mark.parametrize("order", list(itertools.permutations(range(4))))
+def test_a_correction_is_whole_with_what_it_takes_back_and_adds(order: tuple[int, ...]) -> None:
+    told = decision(Kind.CORRECTED, ("r1", "r2", "r3"), reason="edited")
+    records = [told, corrected("r1"), retracted("r2"), reply("r3")]
+    found = Outcomes()
+    landed = [found.add(records[index]) for index in order]
+    assert [len(new) for new in landed] == [0, 0, 0, 1]
+    (outcome,) = landed[3]
+    assert [change.data.reply_id for change in outcome.changes] == ["r1", "r2"]
+    assert [made.data.reply_id for made in outcome.replies] == ["r3"]
+    assert texts(outcome) == ["Paris.", "Rome."]
+    assert headline(outcome) == "corrected, edited in 3 parts"
+    assert [change["text"] for change in as_json_value(outcome)["changes"]] == ["Rome.", None]
+    assert (found.torn, found.doubles, found.undecided_replies) == ([], [], [])
+
+
+def test_what_is_taken_back_twice_is_counted() -> None:
+    found = Outcomes()
+    for each in (retracted("r1"), corrected("r1")):
+        found.add(each)
+        found.add(each)
+    assert found.doubles == [f"r1 in decision-{INPUT} (2 times)", "r1 (2 times)"]
+    assert found.undecided_replies == [f"r1 in decision-{INPUT}"]
 
 
 @pytest.mark.parametrize("letter_first", [True, False])
