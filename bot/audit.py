@@ -43,9 +43,10 @@ class Stopwatch:
         self.timings_ms: dict[str, float] = {}
 
     def lap(self, stage: str) -> None:
-        """The stage that ends now."""
+        """The stage that ends now; one that comes again is added up."""
         now = self._counter()
-        self.timings_ms[stage] = round((now - self._last) * 1000, 3)
+        before = self.timings_ms.get(stage, 0.0)
+        self.timings_ms[stage] = round(before + (now - self._last) * 1000, 3)
         self._last = now
 
 

@@ -6,35 +6,26 @@ Nothing here touches Kafka. What the engine raises goes up: ``EngineUnavailable`
 ``RequestRefused`` never will. Next: ``bot/handler.py`` makes records to publish of it.
 """
 
-import itertools
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, replace
 from datetime import datetime
 
-from bot import policy
+from bot import language, policy
 from bot.audit import Stopwatch, Trace, decision_record, id_of
 from bot.context import ContextPost
 from bot.forget import FORGOTTEN, is_forget
 from bot.gather import gather, lost
 from bot.knowledge import Knowledge, KnowledgeUnavailable
-from bot.prompt import Composed, compose
-from bot.reply import Checked, Said, allow_set, check, first_reply_id, lang_of, make, seed_of
+from bot.language import langs_of_reply, tongue_of
+from bot.prompt import prompt_for
+from bot.reply import Checked, Said, first_reply_id, make
+from bot.tries import answer_of
 from bot.values import Asked, Question, Setup, post_of
-from model.engine import (
-    Engine,
-    EngineUnavailable,
-    Generation,
-    GenerationRequest,
-    Prompt,
-    Sampling,
-)
+from model.engine import Engine
 from schemas.audit import DecisionRecorded, RuleVerdict
 from schemas.codes import Outcome, SkipReason
 from schemas.feed import MentionCreated, Message, MessageCreated, Post
 from schemas.replies import ReplyCreated
-
-# Ids of requests in flight must differ, also when a record is tried again.
-_attempts = itertools.count(1)
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,26 +77,43 @@ async def answer(
     watch.lap("context")
     if is_forget(post):
         return _confirmed(replace(trace, context=context[-1:]), setup, now())
-    composed = _compose(context, question, setup, engine)
+    tongue = tongue_of(post)
+    composed = prompt_for(
+        context, question, tongue, setup, engine.tokenizer, engine.describe().context_length
+    )
     trace = replace(trace, context=composed.context, composed=composed)
+    trace = trace.judged((language.verdict(tongue, hinted=bool(composed.hint)),))
     watch.lap("prompt")
 
-    sampling = replace(setup.sampling, seed=seed_of(first_reply_id(source_of(trace), setup.bot)))
-    generation = await _generate(engine, id_of(asked, setup), composed.prompt, sampling)
-    trace = replace(trace, engine=engine.describe(), sampling=sampling, generation=generation)
-    watch.lap("model")
-
-    checked = check(generation, allow_set(post, setup.bot.id), setup.limits, lang_of(post))
-    trace = trace.judged(checked.verdicts)
-    watch.lap("checks")
-    if not checked.parts:
+    tried = await answer_of(
+        engine,
+        composed,
+        post,
+        setup,
+        reply_id=first_reply_id(source_of(trace), setup.bot),
+        decision_id=id_of(asked, setup),
+        lang=tongue.tag if tongue else None,
+        watch=watch,
+    )
+    trace = replace(trace.judged(tried.rules), engine=engine.describe())
+    trace = replace(trace, sampling=tried.sampling, generation=tried.generation)
+    if tried.fault is not None:
         return _skipped(trace, setup, now(), SkipReason.NO_ANSWER)
 
     trace, reason = _second_look(trace, asked, setup, knowledge, now())
     watch.lap("second-look")
     if reason is not None:
         return _skipped(trace, setup, now(), reason)
-    replies = make(source_of(trace), trace.context, checked, setup.bot, id_of(asked, setup), now())
+    replies = make(
+        source_of(trace),
+        trace.context,
+        tried.checked,
+        setup.bot,
+        id_of(asked, setup),
+        now(),
+        langs=langs_of_reply(tried.checked.text, post, tongue),
+        prompt_hash=composed.template.hash,
+    )
     watch.lap("reply")
     return _replied(trace, setup, now(), replies)
 
@@ -169,28 +177,6 @@ def _second_look(
         raise ContextChanged(f"a post of the context is out: {why.value}")
     rule = RuleVerdict(name="second-look", verdict=policy.SKIP if reason else policy.PASS)
     return trace.judged((rule,)), reason
-
-
-async def _generate(
-    engine: Engine, decision: str, prompt: Prompt, sampling: Sampling
-) -> Generation:
-    """The model's words. Raises ``EngineUnavailable`` also where the request was cancelled."""
-    request = GenerationRequest(f"{decision}/{next(_attempts)}", prompt, sampling)
-    generation = await engine.generate(request)
-    if generation.finish_reason == "cancelled":
-        raise EngineUnavailable("The request was cancelled; it is to be made again.")
-    return generation
-
-
-def _compose(
-    context: Sequence[ContextPost], question: Question, setup: Setup, engine: Engine
-) -> Composed:
-    """The prompt of this surface, as long as the limits and the model allow."""
-    prompts = setup.prompts
-    template = prompts.mention if isinstance(question, MentionCreated) else prompts.direct
-    length = engine.describe().context_length
-    room = min(setup.limits.prompt_tokens, max(length // 2, length - setup.sampling.max_tokens))
-    return compose(context, engine.tokenizer, template, setup.bot, setup.limits, room)
 
 
 def _confirmed(trace: Trace, setup: Setup, now: datetime) -> Decision:

@@ -17,10 +17,12 @@ from itertools import groupby
 import regex
 
 from bot.context import TURN_TOKENS, ContextPost, Kind, spend
+from bot.language import Tongue
+from bot.language import hint as hint_of
 from bot.split import without_number
-from bot.templates import BOT
+from bot.templates import BOT, choose
 from bot.text import one_line
-from bot.values import BotIdentity, Limits, Template
+from bot.values import BotIdentity, Limits, Question, Setup, Template
 from model.engine import ChatMessage, ChatTokenizer, Part, Prompt, Role, Trust
 from schemas.audit import PromptMessage
 from schemas.feed import Account, Ref
@@ -33,13 +35,32 @@ _COLONS = regex.compile(r"[:：∶꞉︓﹕˸ː]")
 
 @dataclass(frozen=True, slots=True)
 class Composed:
-    """A prompt ready for the model. ``record`` is its parts for the audit, in order."""
+    """A prompt ready for the model. ``record`` is its parts for the audit, in order; ``hint`` is
+    what it says of the asker's language."""
 
     template: Template
     context: tuple[ContextPost, ...]
     messages: tuple[ChatMessage, ...]
     record: tuple[PromptMessage, ...]
     prompt: Prompt
+    hint: str = ""
+
+
+def prompt_for(
+    context: Sequence[ContextPost],
+    question: Question,
+    tongue: Tongue | None,
+    setup: Setup,
+    tokenizer: ChatTokenizer,
+    context_length: int,
+) -> Composed:
+    """The prompt of a question, as long as the limits and the model (``context_length`` tokens,
+    the answer included) allow. ``tongue``: the asker's language."""
+    template, limits = choose(setup.prompts, question), setup.limits
+    words = hint_of(tongue, setup.prompts.language, setup.prompts.language_hint)
+    left = max(context_length // 2, context_length - setup.sampling.max_tokens)
+    room = min(limits.prompt_tokens, left)
+    return compose(context, tokenizer, template, setup.bot, limits, room, words)
 
 
 def compose(
@@ -64,7 +85,7 @@ def compose(
         prompt = tokenizer.encode_chat(messages)
         over = len(prompt.token_ids) - room
         if over <= 0 or budget == 1:
-            return Composed(template, context, messages, record, prompt)
+            return Composed(template, context, messages, record, prompt, hint)
         budget = max(1, budget - max(over, budget // 8))
 
 

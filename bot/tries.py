@@ -1,0 +1,74 @@
+"""The model's answer, checked: asked for once, and once more where the first one is none.
+
+In: a prompt, the post that asks, its context, and the engine. Out: ``Tried``: what the model gave
+in the try that counts, how it was drawn, what of it may be said, and the verdicts of all tries.
+What the engine raises goes up. Next: ``bot/conversation.py``.
+"""
+
+import itertools
+from dataclasses import dataclass, replace
+
+from bot.audit import Stopwatch
+from bot.degenerate import Fault, again, fault_of, verdict
+from bot.prompt import Composed
+from bot.reply import Checked, allow_set, check, seed_of
+from bot.values import Setup
+from model.engine import Engine, EngineUnavailable, Generation, GenerationRequest, Sampling
+from schemas.audit import RuleVerdict
+from schemas.feed import Message, Post
+
+# Ids of requests in flight must differ, also when a record is tried again.
+_requests = itertools.count(1)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Tried:
+    """The last try; ``fault``: why nothing of it is said, if so."""
+
+    sampling: Sampling
+    generation: Generation
+    checked: Checked
+    fault: Fault | None
+    rules: tuple[RuleVerdict, ...]
+
+
+async def answer_of(
+    engine: Engine,
+    composed: Composed,
+    post: Post | Message,
+    setup: Setup,
+    *,
+    reply_id: str,
+    decision_id: str,
+    lang: str | None,
+    watch: Stopwatch,
+) -> Tried:
+    """The model's answer to ``post``. ``lang``: of the asker, for the ends of sentences.
+
+    Raises ``EngineError``; ``EngineUnavailable`` also where the request was cancelled.
+    """
+    first = replace(setup.sampling, seed=seed_of(reply_id))
+    second = again(first, reply_id, setup.retry_temperature)
+    allowed, rules = allow_set(post, setup.bot.id), list[RuleVerdict]()
+    for sampling in (first, second):
+        generation = await _generate(engine, decision_id, composed, sampling)
+        watch.lap("model")
+        checked = check(generation, allowed, setup.limits, lang)
+        fault = fault_of(checked, post, composed.context)
+        rules += [*checked.verdicts, verdict(fault, sampling, last=sampling is second)]
+        watch.lap("checks")
+        if fault is None:
+            break
+    return Tried(
+        sampling=sampling, generation=generation, checked=checked, fault=fault, rules=tuple(rules)
+    )
+
+
+async def _generate(
+    engine: Engine, decision: str, composed: Composed, sampling: Sampling
+) -> Generation:
+    request = GenerationRequest(f"{decision}/{next(_requests)}", composed.prompt, sampling)
+    generation = await engine.generate(request)
+    if generation.finish_reason == "cancelled":
+        raise EngineUnavailable("The request was cancelled; it is to be made again.")
+    return generation
