@@ -29,6 +29,7 @@ from schemas.envelope import Envelope
 from schemas.feed import Message, Post
 from schemas.replies import ReplyCreated
 
+_READ = ("conversation", "replies", "accounts", "moderation")
 P = ParamSpec("P")
 R = TypeVar("R")
 
@@ -105,7 +106,8 @@ class KnowledgeOfViews:
     # How far the views are.
 
     async def reached(self, timestamp_ms: int) -> bool:
-        behind = [v for v in self._open_views().values() if v.as_of_ms < timestamp_ms]
+        views = self._open_views()
+        behind = [views[v] for v in _READ if v in views and views[v].as_of_ms < timestamp_ms]
         if not behind:
             return True
         return all(await asyncio.gather(*(v.reached(timestamp_ms, self._wait_s) for v in behind)))
@@ -114,6 +116,7 @@ class KnowledgeOfViews:
         return {
             f"{name}/{place}": offset
             for name, view in self._open_views().items()
+            if name in _READ
             for place, offset in view.positions.items()
         }
 

@@ -61,7 +61,7 @@ CREATE TABLE forgets (
 CREATE TABLE questions (
     kind TEXT NOT NULL, uri TEXT NOT NULL, conversation TEXT NOT NULL,
     seen_ms INTEGER NOT NULL, origin INTEGER NOT NULL,
-    asked TEXT NOT NULL,  -- JSON of the event without any post; the ancestors by uri and revision
+    asked TEXT NOT NULL,  -- JSON of the event without any post, the ancestors by uri and revision
     quoted_uri TEXT, quoted TEXT,  -- JSON of the whole post
     PRIMARY KEY (kind, uri)
 );

@@ -24,7 +24,7 @@ _TABLES = """
 CREATE TABLE decisions (
     id TEXT NOT NULL PRIMARY KEY,
     event INTEGER,           -- of (ce_source, ce_id) of an input of the platform
-    revision INTEGER,        -- of (uri, revision) of its post; none where it tells of a deletion
+    revision INTEGER,        -- of (uri, revision) of its post, none where it tells of a deletion
     uri INTEGER,             -- of the uri of its post, also where it is a review
     source_revision TEXT, outcome TEXT NOT NULL, reason TEXT, duplicate_of TEXT,
     review INTEGER NOT NULL, private INTEGER NOT NULL,
