@@ -95,6 +95,10 @@ class HfChatTokenizer:
         """Text of output ids; control tokens and an unfinished last character are left out."""
         return self._text(token_ids).rstrip(UNFINISHED)
 
+    def spell(self, token_ids: Sequence[int]) -> str:
+        """Text of any ids for people to look at, control tokens by their names."""
+        return str(self._full.decode(list(token_ids), skip_special_tokens=False))
+
     def stream_decoder(self) -> "StreamDecoder":
         """A decoder that takes one reply's ids one by one."""
         return StreamDecoder(self._text)

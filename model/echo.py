@@ -13,6 +13,7 @@ import re
 from array import array
 from collections import deque
 from collections.abc import AsyncIterator, Sequence
+from itertools import groupby
 
 from model.checks import check_request
 from model.engine import (
@@ -70,6 +71,12 @@ class ByteChatTokenizer:
         """Text of output ids; control ids and an unfinished character at the end are left out."""
         whole = bytes(i for i in token_ids if i < 256)
         return _complete(whole).decode("utf-8", errors="replace")
+
+    def spell(self, token_ids: Sequence[int]) -> str:
+        """Text of any ids for people to look at, control tokens by their names."""
+        names = {END: "<end>"} | {number: f"<{role}>" for role, number in ROLE_IDS.items()}
+        runs = groupby(token_ids, key=lambda i: names.get(i, ""))
+        return "".join(name or self.decode(list(ids)) for name, ids in runs)
 
 
 def _to_bytes(text: str) -> bytes:

@@ -159,6 +159,10 @@ class ChatTokenizer(Protocol):
         """Text of output ids, control tokens left out."""
         ...
 
+    def spell(self, token_ids: Sequence[int]) -> str:
+        """Text of any ids for people to look at, control tokens by their names."""
+        ...
+
 
 class Engine(Protocol):
     """A model that is ready to answer."""

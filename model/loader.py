@@ -1,8 +1,9 @@
 """An engine by its name, as the settings say it. Torch loads only for those that need it."""
 
+from collections.abc import Callable
 from typing import Any
 
-from model.engine import Engine, EngineError
+from model.engine import ChatTokenizer, Engine, EngineError
 
 ENGINES = ("echo", "transformers")
 
@@ -21,3 +22,19 @@ def build_engine(engine: str, **settings: Any) -> Engine:
 
         return TransformersEngine(**settings)
     raise EngineError(f"There is no engine called {engine!r}; choose one of {', '.join(ENGINES)}.")
+
+
+def build_tokenizer(
+    engine: str, name: str, revision: str | None, progress: Callable[[str], None]
+) -> tuple[ChatTokenizer, int]:
+    """The tokenizer that the engine called ``engine`` would use, and its context length in
+    tokens, without loading any weights. Raises ``EngineError``."""
+    if engine == "echo":
+        from model.echo import EchoEngine
+
+        echo = EchoEngine()
+        return echo.tokenizer, echo.describe().context_length
+    from model.loading import load_tokenizer
+    from model.weights import resolve
+
+    return load_tokenizer(resolve(name, revision, progress=progress))

@@ -60,6 +60,26 @@ def load_model(
     )
 
 
+def load_tokenizer(
+    files: ModelFiles, *, context_length: int | None = None
+) -> tuple[HfChatTokenizer, int]:
+    """Tokenizer and context length in tokens, without the weights. Raises ``EngineError``."""
+    from transformers import AutoConfig
+
+    with quiet_libraries():
+        try:
+            config = AutoConfig.from_pretrained(
+                files.path, local_files_only=True, trust_remote_code=False
+            )
+            return _tokenizer(files), _context_length(config.get_text_config(), context_length)
+        except EngineError:
+            raise
+        except Exception as error:  # whatever a broken folder makes the libraries raise
+            raise EngineError(
+                f"The tokenizer in {files.path} cannot be loaded ({type(error).__name__}: {error})."
+            ) from error
+
+
 def _tokenizer(files: ModelFiles) -> HfChatTokenizer:
     from transformers import AutoTokenizer
 

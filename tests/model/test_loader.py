@@ -9,8 +9,8 @@ import pytest
 
 import model
 from model.echo import EchoEngine
-from model.engine import EngineError
-from model.loader import ENGINES, build_engine
+from model.engine import ChatMessage, EngineError, Part
+from model.loader import ENGINES, build_engine, build_tokenizer
 from model.threads import ENVIRONMENT, configure_environment
 from model.transformers_engine import TransformersEngine
 
@@ -24,6 +24,25 @@ def test_an_engine_is_built_by_its_name() -> None:
 def test_another_name_is_refused_with_the_names_there_are() -> None:
     with pytest.raises(EngineError, match="echo, transformers"):
         build_engine("parrot")
+
+
+def test_a_tokenizer_is_there_without_the_weights(tiny_folder: Path, tmp_path: Path) -> None:
+    tokenizer, length = build_tokenizer("transformers", str(tiny_folder), None, print)
+    chat = [ChatMessage("user", (Part("hello there"),))]
+    prompt = tokenizer.encode_chat(chat)
+    spelled = "".join(
+        tokenizer.spell(prompt.token_ids[part.start : part.end]) for part in prompt.segments
+    )
+    assert "hello there" in spelled
+    assert len(spelled) > len(tokenizer.decode(prompt.token_ids))
+    assert length > 0
+    echo, room = build_tokenizer("echo", "", None, print)
+    assert room == 32768
+    ids = echo.encode_chat(chat).token_ids
+    assert echo.spell(ids) == "<user>hello there<end><assistant>"
+    (tmp_path / "model.safetensors").write_bytes(b"nothing")
+    with pytest.raises(EngineError, match="cannot be loaded"):
+        build_tokenizer("transformers", str(tmp_path), None, print)
 
 
 def test_torch_loads_only_when_a_model_starts() -> None:
