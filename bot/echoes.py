@@ -42,10 +42,11 @@ class Echoes:
         self._counter = counter
         self._said: OrderedDict[bytes, tuple[float, str]] = OrderedDict()
 
-    def said(self, text: str, conversation: str) -> None:
-        """The bot says this there."""
+    def said(self, text: str, conversation: str, to: str = "") -> None:
+        """The bot says this there, in answer ``to`` that. Where it only says the same, it is the
+        echo: whoever asks that again, or the same input tried again, is not."""
         digest = words_of(text)
-        if digest is None:
+        if digest is None or digest == words_of(to):
             return
         self._said[digest] = self._counter(), conversation
         self._said.move_to_end(digest)

@@ -125,7 +125,7 @@ class BotHandler:
             raise RetryLater(type(error).__name__) from error
         outputs = self._outputs(asked, decision)
         _check_sizes(outputs, job.record)
-        self._remember(decision)
+        self._remember(asked, decision)
         _log(job.record, decision.record.outcome, decision.record.reason, attempt)
         return outputs
 
@@ -154,11 +154,12 @@ class BotHandler:
         )
         return replace(asked, seen=seen)
 
-    def _remember(self, decision: Decision) -> None:
+    def _remember(self, asked: Asked, decision: Decision) -> None:
         """What was decided counts from now on, before any view has read it."""
         self._knowledge.decided(decision.record, decision.replies)
+        post = written(asked.data)
         for reply in decision.replies:
-            self._echoes.said(reply.text, reply.conversation_id)
+            self._echoes.said(reply.text, reply.conversation_id, to=post.text if post else "")
 
     def _within(self, quotas: Quotas) -> Callable[[Asked], Awaitable[policy.Verdict]]:
         """The whole policy, quotas included."""

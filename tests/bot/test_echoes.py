@@ -71,6 +71,14 @@ def test_where_it_was_said_and_anywhere() -> None:
     assert echoes.knows(SAID, None)
 
 
+def test_a_reply_that_only_repeats_the_question_makes_nobody_an_echo() -> None:
+    echoes = Echoes()
+    echoes.said(SAID, "here", to=f"@twite {SAID}")
+    assert not echoes.knows(SAID, "here")
+    echoes.said(SAID, "here", to="How far away is the moon?")
+    assert echoes.knows(SAID, "here")
+
+
 def test_it_is_bounded_by_number_and_by_time() -> None:
     clock = Clock()
     echoes = Echoes(entries=2, keep_s=10, counter=clock)
