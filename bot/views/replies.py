@@ -31,6 +31,7 @@ CREATE TABLE decisions (
     seen_ms INTEGER NOT NULL, origin INTEGER NOT NULL
 );
 CREATE INDEX decisions_by_event ON decisions (event) WHERE event IS NOT NULL;
+CREATE INDEX decisions_by_revision ON decisions (revision) WHERE revision IS NOT NULL;
 CREATE INDEX decisions_by_uri ON decisions (uri) WHERE uri IS NOT NULL;
 CREATE TABLE parts (
     reply_id TEXT NOT NULL PRIMARY KEY, uri INTEGER NOT NULL, source_uri TEXT NOT NULL,

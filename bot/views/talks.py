@@ -13,10 +13,8 @@ from bot.views.written import Row, is_deleted, newest, parse, whole
 from schemas.feed import Message, MessageCreated
 
 _END = 1 << 62  # behind every origin
-_COLUMNS = "uri, revision, version, changed_ms, conversation, author, parent, told, content"
-# One row for each revision; those of one uri stand together once they are grouped below.
 _BEFORE = (
-    f"SELECT {_COLUMNS}, created_ms, origin FROM messages"  # noqa: S608 - own names
+    "SELECT uri, created_ms, origin FROM messages"
     " WHERE conversation = ? AND (created_ms, origin) < (?, ?) AND created_ms >= ?"
     " ORDER BY created_ms DESC, origin DESC LIMIT ?"
 )
@@ -56,26 +54,36 @@ def question(db: sqlite3.Connection, uri: str) -> MessageCreated | None:
 
 def _before(db: sqlite3.Connection, message: Message, limit: int, oldest_ms: int) -> Iterator[Row]:
     """The newest revision of each message, newest message first."""
-    at = _place(db, message)
     mark_uri, mark_ms, mark_origin = db.execute(_MARK, (message.conversation_id,)).fetchone() or (
         None,
         -1,
         -1,
     )
-    rows = db.execute(
-        _BEFORE,
-        (message.conversation_id, *at, max(oldest_ms, mark_ms), _REVISIONS * (limit + 1)),
-    ).fetchall()
     done: set[str] = set()
-    for *columns, _, origin in rows:
-        row = Row(*columns)
-        if row.uri in done or origin < mark_origin:
+    for uri, origin in _rows(db, message, limit, max(oldest_ms, mark_ms)):
+        if uri in done or origin < mark_origin:
             continue
-        done.add(row.uri)
-        one = newest(db, Message, row.uri)
-        forgotten = row.parent is not None and row.parent == mark_uri  # the bot's confirmation
-        if one is not None and not forgotten and not is_deleted(db, Message, row.uri):
-            yield one
+        done.add(uri)
+        row = None if is_deleted(db, Message, uri) else newest(db, Message, uri)
+        forgotten = row is not None and row.parent == mark_uri and mark_uri is not None
+        if row is not None and not forgotten:  # forgotten: the bot's confirmation
+            yield row
+
+
+def _rows(
+    db: sqlite3.Connection, message: Message, limit: int, oldest_ms: int
+) -> Iterator[tuple[str, int]]:
+    """Uri and origin of every revision, newest message first, read as far as they are asked
+    for."""
+    at, page = _place(db, message), _REVISIONS * (limit + 1)
+    while True:
+        rows = db.execute(_BEFORE, (message.conversation_id, *at, oldest_ms, page)).fetchall()
+        for uri, created_ms, origin in rows:
+            at = created_ms, origin
+            yield uri, origin
+        if len(rows) < page:
+            return
+        page *= 2
 
 
 def _place(db: sqlite3.Connection, message: Message) -> tuple[int, int]:
