@@ -12,7 +12,7 @@ from typing import Annotated
 
 import typer
 
-from bot.cli import bench, config, dead_letters, run, schemas, talk, topics, views
+from bot.cli import bench, config, dead_letters, prompts, run, schemas, talk, topics, views
 from bot.cli.console import Call, err, tell
 from bot.cli.tidy import tidy
 
@@ -51,6 +51,7 @@ app.add_typer(topics.app, name="topics")
 app.add_typer(schemas.app, name="schemas")
 app.add_typer(config.app, name="config")
 app.add_typer(dead_letters.app, name="dead-letters")
+app.add_typer(prompts.app, name="prompts")
 app.add_typer(views.app, name="views")
 
 

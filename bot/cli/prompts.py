@@ -1,0 +1,330 @@
+"""``twite prompts``: the prompt files, and what the model would see of a conversation."""
+
+import difflib
+import json
+from dataclasses import asdict
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+from rich.table import Table
+from rich.text import Text
+
+from bot.cli.console import err, out, run, settings_of
+from bot.errors import Trouble
+
+if TYPE_CHECKING:  # pydantic takes a third of a second: too long for --help
+    from bot.preview import Preview
+    from bot.settings import PromptsSettings, Settings
+    from bot.templates import PromptFile
+    from bot.values import Setup, Template
+    from model.engine import ChatTokenizer
+
+USAGE = 2  # exit status: the command was typed wrong
+STYLES = {"trusted": "cyan", "untrusted": "yellow"}
+SHOWN_HASH = 12  # hex digits
+_CLUSTER = "preview"
+
+app = typer.Typer(
+    no_args_is_help=True,
+    help="List, show and compare prompt files; render what the model would see.",
+    rich_markup_mode=None,
+)
+
+AsJson = Annotated[bool, typer.Option("--json", help="For programs: print one JSON object.")]
+
+
+@app.command("list")
+def list_(context: typer.Context, as_json: AsJson = False) -> None:
+    """Show every prompt that can be chosen, its hash, and what it is used for."""
+    from bot.templates import every_prompt
+
+    prompts = settings_of(context).settings.prompts
+    rows = [_row(file, prompts) for file in every_prompt(prompts.directory)]
+    if as_json:
+        typer.echo(json.dumps({"prompts": rows}, ensure_ascii=False))
+        return
+    table = Table("prompt", "used for", "hash", "file")
+    for row in rows:
+        used = ", ".join(row["used_for"])
+        table.add_row(*map(Text, (row["name"], used, row["hash"][:SHOWN_HASH], row["file"])))
+    out.print(table)
+
+
+@app.command()
+def show(
+    context: typer.Context,
+    name: Annotated[str, typer.Argument(metavar="NAME", help="A prompt, without .txt.")],
+) -> None:
+    """Print a prompt as it stands in its file, without white space around it.
+
+    Example: twite prompts show mention
+    """
+    from bot.templates import find
+
+    file = find(name, settings_of(context).settings.prompts.directory)
+    err.print(Text(f"{file.place}, sha256 {file.template.hash}", "dim"))
+    out.print(Text(file.template.text), soft_wrap=True)
+
+
+@app.command()
+def diff(
+    context: typer.Context,
+    one: Annotated[str, typer.Argument(metavar="NAME", help="A prompt, or a file.")],
+    other: Annotated[
+        str | None,
+        typer.Argument(metavar="[OTHER]", help="Default: that of this name that comes with Twite."),
+    ] = None,
+) -> None:
+    """Show how two prompts differ, line by line. Exit status 1: they do.
+
+    Examples: twite prompts diff mention, twite prompts diff mention next.txt
+    """
+    from bot.templates import find_packaged
+
+    prompts = settings_of(context).settings.prompts
+    new = _named(one, prompts)
+    old = _named(other, prompts) if other else find_packaged(one)
+    lines = difflib.unified_diff(
+        old.template.text.splitlines(),
+        new.template.text.splitlines(),
+        f"{old.template.name} ({old.place})",
+        f"{new.template.name} ({new.place})",
+        lineterm="",
+    )
+    changed = False
+    for line in lines:
+        changed = True
+        style = {"+": "green", "-": "red", "@": "cyan"}.get(line[:1], "")
+        out.print(Text(line, style), soft_wrap=True)
+    if changed:
+        raise typer.Exit(1)
+
+
+@app.command()
+def render(
+    context: typer.Context,
+    feed: Annotated[
+        Path | None,
+        typer.Argument(metavar="[FEED]", help="A feed file; without it, Kafka is read."),
+    ] = None,
+    uri: Annotated[
+        str | None,
+        typer.Option(help="The post or message that asks; default: the last one of the file."),
+    ] = None,
+    decision: Annotated[
+        str | None,
+        typer.Option(metavar="ID", help="Show what the model saw for this decision."),
+    ] = None,
+    again: Annotated[
+        bool, typer.Option("--again", help="With --decision: what it would see now instead.")
+    ] = False,
+    prompt: Annotated[
+        str | None, typer.Option(metavar="NAME", help="Another prompt, or a file.")
+    ] = None,
+    since: Annotated[
+        str, typer.Option(metavar="TIME", help="How far back Kafka is read: an age or RFC 3339.")
+    ] = "7d",
+    reveal: Annotated[
+        bool, typer.Option("--reveal", help="Show also what people wrote in private.")
+    ] = False,
+    as_json: AsJson = False,
+) -> None:
+    """Show exactly what the model would see of a conversation, with tokens counted by trust.
+
+    Cyan is trusted (the prompt and the frame), yellow is what people wrote. Only the model's
+    tokenizer is loaded. Of private talks read from Kafka, what people wrote is left out unless
+    --reveal is given. Nothing is published.
+
+    Examples: twite prompts render docs/sample-feed.jsonl,
+    twite prompts render --uri at://post/1 --prompt next, twite prompts render --decision ID
+    """
+    settings = settings_of(context).settings
+    if sum(map(bool, (feed or uri, decision))) != 1 or (again and not decision):
+        todo = "Name a feed file (and a --uri in it), or give --uri, or --decision."
+        raise Trouble("one conversation, please.", where="prompts render", todo=todo, status=USAGE)
+    tokenizer, length = _tokenizer(settings)
+    setup = _setup(settings, prompt)
+    if feed:
+        seen = _of_feed(feed, uri, setup, tokenizer, length)
+        reveal = True  # whoever has the file has read it
+    else:
+        bound = _since(since)
+        work = _of_kafka(settings, uri, decision, again, bound, setup, tokenizer, length)
+        seen = run(work)
+    hidden = seen.private and not reveal
+    if as_json:
+        typer.echo(json.dumps(_value(seen, tokenizer, hidden=hidden), ensure_ascii=False))
+        return
+    _print(seen, tokenizer, hidden=hidden)
+
+
+def _row(file: "PromptFile", prompts: "PromptsSettings") -> dict[str, Any]:
+    name = file.template.name
+    uses = {
+        "mentions": prompts.mention == name,
+        "private talks": prompts.direct == name,
+        f"{prompts.canary_mention_share:.0%} of mentions": prompts.canary_mention == name,
+        f"{prompts.canary_direct_share:.0%} of private talks": prompts.canary_direct == name,
+    }
+    return {
+        "name": name,
+        "used_for": [use for use, used in uses.items() if used],
+        "hash": file.template.hash,
+        "file": file.place,
+    }
+
+
+def _named(name: str, prompts: "PromptsSettings") -> "PromptFile":
+    """A prompt by its name, or a file by its path."""
+    from bot.templates import SUFFIX, PromptFile, find, template_of
+
+    path = Path(name)
+    if path.suffix != SUFFIX and not path.is_file():
+        return find(name, prompts.directory)
+    try:
+        return PromptFile(template_of(path.stem, path.read_bytes(), name), name)
+    except OSError as error:
+        raise Trouble(f"cannot be read: {error.strerror}.", where=name) from None
+
+
+def _setup(settings: "Settings", prompt: str | None) -> "Setup":
+    from bot.app import setup_of
+    from bot.preview import with_prompt
+
+    setup = setup_of(settings, _CLUSTER)
+    return with_prompt(setup, _template(prompt, settings)) if prompt else setup
+
+
+def _template(name: str, settings: "Settings") -> "Template":
+    return _named(name, settings.prompts).template
+
+
+def _tokenizer(settings: "Settings") -> "tuple[ChatTokenizer, int]":
+    from model.loader import build_tokenizer
+
+    model = settings.model
+    return build_tokenizer(
+        model.engine, model.name, model.revision, lambda line: err.print(Text(line, "dim"))
+    )
+
+
+def _since(text: str) -> Any:
+    from bot.cli.dead_letters import moment_ms
+    from consumers.reader import Bound
+
+    return Bound(timestamp_ms=moment_ms(text, datetime.now(UTC)))
+
+
+def _of_feed(
+    path: Path, uri: str | None, setup: "Setup", tokenizer: "ChatTokenizer", length: int
+) -> "Preview":
+    from bot.feed import check_file, read_file
+    from bot.preview import knowledge_of, preview, question_in, records_of
+
+    check_file(path)
+    now_ms = round(datetime.now(UTC).timestamp() * 1000)
+    records = records_of(read_file(path), now_ms)
+    place = question_in(records, uri, setup.bot.id)
+    known = knowledge_of(records[: place + 1], setup.bot.id)
+    return preview(records[place], known, setup, tokenizer, length)
+
+
+async def _of_kafka(
+    settings: "Settings",
+    uri: str | None,
+    decision_id: str | None,
+    again: bool,
+    since: Any,
+    setup: "Setup",
+    tokenizer: "ChatTokenizer",
+    length: int,
+) -> "Preview":
+    from bot.clients import options
+    from bot.preview import knowledge_of, preview, recorded
+    from bot.preview_log import before, find_decision, find_question, read_input
+    from consumers.reader import range_reader
+
+    kafka = settings.kafka
+    async with range_reader(kafka.bootstrap_servers, options(kafka)) as reader:
+        if decision_id is not None:
+            decision, at = await find_decision(reader, decision_id, since)
+            if not again:
+                return recorded(decision, at)
+            question = await read_input(reader, decision)
+        else:
+            question = await find_question(reader, uri or "", since)
+        known = knowledge_of(await before(reader, question, since), setup.bot.id)
+        return preview(question, known, setup, tokenizer, length)
+
+
+def _print(seen: "Preview", tokenizer: "ChatTokenizer", *, hidden: bool) -> None:
+    for line in _headlines(seen):
+        out.print(line, soft_wrap=True)
+    out.rule(style="dim")
+    text = Text()
+    for words, trust in _segments(seen, tokenizer, hidden=hidden):
+        text.append(words, STYLES[trust])
+    out.print(text, soft_wrap=True)
+
+
+def _headlines(seen: "Preview") -> list[Text]:
+    lines = [
+        Text(f"prompt {seen.template}, sha256 {seen.template_hash[:SHOWN_HASH]}"),
+        Text(f"{'what the model saw' if seen.recorded else 'the question'}: {seen.at}"),
+        Text.assemble(
+            f"{len(seen.prompt.token_ids)} tokens: ",
+            (f"{seen.tokens('trusted')} trusted", STYLES["trusted"]),
+            ", ",
+            (f"{seen.tokens('untrusted')} untrusted", STYLES["untrusted"]),
+        ),
+    ]
+    if seen.skipped:
+        lines.append(Text(f"the policy would not ask the model: {seen.skipped}", "bold yellow"))
+    lines += [
+        Text(f"{'in ' if item.included else 'out'} {item.why or '':<12} {item.ref.uri}", "dim")
+        for item in seen.context
+    ]
+    return lines
+
+
+def _segments(
+    seen: "Preview", tokenizer: "ChatTokenizer", *, hidden: bool
+) -> list[tuple[str, str]]:
+    """The prompt's text, spelled from its token ids, control tokens and all."""
+    from bot.show import plain
+
+    shown: list[tuple[str, str]] = []
+    for segment in seen.prompt.segments:
+        words = plain(tokenizer.spell(seen.prompt.token_ids[segment.start : segment.end]))
+        if hidden and segment.trust == "untrusted":
+            words = f"[{segment.end - segment.start} tokens]"
+        shown.append((words, segment.trust))
+    return shown
+
+
+def _value(seen: "Preview", tokenizer: "ChatTokenizer", *, hidden: bool) -> dict[str, Any]:
+    texts = _segments(seen, tokenizer, hidden=hidden)
+    return {
+        "at": seen.at,
+        "uri": seen.uri,
+        "conversation_id": seen.conversation_id,
+        "private": seen.private,
+        "recorded": seen.recorded,
+        "prompt": seen.template,
+        "prompt_hash": seen.template_hash,
+        "hint": seen.hint,
+        "skipped": seen.skipped,
+        "tokens": {
+            "total": len(seen.prompt.token_ids),
+            "trusted": seen.tokens("trusted"),
+            "untrusted": seen.tokens("untrusted"),
+        },
+        "context": [item.model_dump(mode="json") for item in seen.context],
+        "segments": [
+            {**asdict(segment), "text": words}
+            for segment, (words, _) in zip(seen.prompt.segments, texts, strict=True)
+        ],
+        "token_ids": None if hidden else list(seen.prompt.token_ids),
+    }
