@@ -8,7 +8,8 @@ all of it may still be used. Next: ``bot/prompt.py``.
 from collections.abc import Iterable
 
 from bot import talk, thread
-from bot.context import ContextPost, Kind, Why
+from bot.context import ContextPost, Kind, TalkPost, Why
+from bot.knowledge import Kind as Thing
 from bot.knowledge import Knowledge
 from bot.values import BotIdentity, Limits, Question
 from schemas.feed import MessageCreated
@@ -35,14 +36,20 @@ def lost(posts: Iterable[ContextPost], knowledge: Knowledge) -> Why | None:
     included = [post for post in posts if post.included and _is_theirs(post)]
     if _refusing(included, knowledge):
         return Why.CONSENT
-    gone = (knowledge.latest(post.ref.uri) for post in included)
-    return Why.DELETED if any(known is not None and known.deleted for known in gone) else None
+    gone = (knowledge.is_deleted(post.ref.uri, _what_it_is(post)) for post in included)
+    return Why.DELETED if any(gone) else None
 
 
 def _refusing(posts: Iterable[ContextPost], knowledge: Knowledge) -> frozenset[str]:
     """The authors of these posts who do not want the bot to use what they wrote."""
     authors = {post.author.id for post in posts if _is_theirs(post)}
     return frozenset(author for author in authors if not knowledge.account(author).consents)
+
+
+def _what_it_is(post: ContextPost) -> Thing:
+    """What a talk quotes is a post."""
+    is_message = isinstance(post, TalkPost) and post.kind is not Kind.QUOTED
+    return "message" if is_message else "post"
 
 
 def _is_theirs(post: ContextPost) -> bool:

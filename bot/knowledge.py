@@ -26,6 +26,9 @@ from schemas.replies import ReplyCreated
 Surface = Literal["mention", "direct"]
 """Where the bot is spoken to."""
 
+Kind = Literal["post", "message"]
+"""What has an uri. The same uri of a post and of a message are two things."""
+
 
 class KnowledgeUnavailable(Exception):
     """A view can't be read just now, it is being built anew: ask again later."""
@@ -168,6 +171,10 @@ class Knowledge(Protocol):
 
     def latest(self, uri: str) -> Stored | None:
         """The newest of a post or message; none where nothing is known."""
+        ...
+
+    def is_deleted(self, uri: str, kind: Kind) -> bool:
+        """Whether that post, or that message, is known to be gone."""
         ...
 
     def changed(self, post: Post | Message) -> Stored | None:

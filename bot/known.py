@@ -13,6 +13,7 @@ from typing import Concatenate, ParamSpec, Protocol, TypeVar
 
 from bot.knowledge import (
     AccountState,
+    Kind,
     KnowledgeUnavailable,
     ReplySet,
     Stored,
@@ -138,6 +139,10 @@ class KnowledgeOfViews:
 
     def latest(self, uri: str) -> Stored | None:
         return self._ask("conversation", written.latest, uri)
+
+    def is_deleted(self, uri: str, kind: Kind) -> bool:
+        told: type[Post] | type[Message] = Post if kind == "post" else Message
+        return self._ask("conversation", written.is_deleted, told, uri)
 
     def changed(self, post: Post | Message) -> Stored | None:
         return self._ask("conversation", written.changed, post)

@@ -17,6 +17,7 @@ from datetime import datetime
 from bot.knowledge import (
     UNKNOWN_ACCOUNT,
     AccountState,
+    Kind,
     ReplyPart,
     ReplySet,
     Stored,
@@ -176,6 +177,9 @@ class NoKnowledge:
 
     def latest(self, uri: str) -> Stored | None:
         return None
+
+    def is_deleted(self, uri: str, kind: Kind) -> bool:
+        return False
 
     def changed(self, post: Post | Message) -> Stored | None:
         return None
