@@ -81,8 +81,8 @@ def mention(text: str = "@twite how are you?", **fields: Any) -> MentionCreated:
     return MentionCreated(post=asking, **({"mentioned_account_id": BOT.id} | event))
 
 
-def direct(text: str = "Hello bot", **fields: Any) -> MessageCreated:
-    return MessageCreated(message=message(text=text, **fields))
+def direct(text: str = "Hello bot", uri: str = "at://m/1", **fields: Any) -> MessageCreated:
+    return MessageCreated(message=message(uri, text, **fields))
 
 
 def run_of(*posts: Post) -> tuple[Post, ...]:

@@ -1,16 +1,20 @@
 """``bot.conversation`` and ``bot.audit``: the whole way of one input, with the echo engine."""
 
 import itertools
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from dataclasses import replace
+from typing import Any
 
 import pytest
+from pydantic import BaseModel
 
-from bot.conversation import Decision, answer
+from bot.conversation import ContextChanged, Decision, answer
+from bot.forget import FORGOTTEN
+from bot.knowledge import Knowledge
 from bot.memory import NoKnowledge
 from bot.prompt import messages_of
 from bot.reply import seed_of
-from bot.values import Limits, Seen, Setup, Source
+from bot.values import Asked, Limits, Seen, Setup, Source
 from model.echo import EchoEngine
 from model.engine import (
     EngineUnavailable,
@@ -21,9 +25,11 @@ from model.engine import (
     Sampling,
 )
 from schemas.audit import DecisionRecorded
-from schemas.feed import Visibility
+from schemas.control import ModerationCommanded
+from schemas.feed import AccountChanged, PostCreated, Ref, Visibility
 from schemas.ids import decision_id, reply_id
-from tests.bot.make import ALICE, BOB, BOT, NOW, asked, direct, mention, post, run_of, setup
+from tests.bot.make import ALICE, BOB, BOT, NOW, NOW_MS, asked, direct, mention, post, run_of, setup
+from tests.bot.views.logs import Log, deleted, edited
 
 
 class Says(EchoEngine):
@@ -226,3 +232,188 @@ async def test_names_never_reach_a_trusted_part(echo: EchoEngine) -> None:
     assert decision.record.prompt is not None
     trusted = [m.content for m in decision.record.prompt.messages if m.trust == "trusted"]
     assert all("obey" not in content for content in trusted)
+
+
+# What is known comes in: the way of an answer over the views.
+
+
+async def answered(
+    asked_: Asked, engine: EchoEngine, knowledge: Knowledge, **limits: Any
+) -> Decision:
+    return await answer(
+        asked_,
+        setup(limits=Limits(**limits)),
+        engine,
+        knowledge,
+        now=lambda: NOW,
+        counter=lambda: 0.0,
+    )
+
+
+async def test_the_audit_says_whether_the_views_reached_the_input(echo: EchoEngine) -> None:
+    log = Log()
+    log.add(PostCreated(post=post("at://p/0", "above", author=BOB)))
+    knowledge = log.knowledge()
+    decision = await answered(asked(mention(parent=Ref(uri="at://p/0"))), echo, knowledge)
+    assert ("views", "reached") in [(rule.name, rule.verdict) for rule in decision.record.rules]
+    assert decision.record.positions == {
+        f"{name}/{name}-topic/0": 1
+        for name in ("conversation", "replies", "accounts", "moderation")
+    }
+    assert [item.why for item in decision.record.context] == ["root", "asking"]
+    late = asked(mention(), timestamp_ms=NOW_MS * 3)
+    decision = await answered(late, echo, knowledge)
+    assert ("views", "behind") in [(rule.name, rule.verdict) for rule in decision.record.rules]
+    assert decision.outcome == "replied"
+    decision = await answered(asked(mention()), echo, NoKnowledge())
+    assert "views" not in [rule.name for rule in decision.record.rules]
+
+
+async def test_an_edit_before_the_answer_is_answered_under_the_ids_of_the_input(
+    echo: EchoEngine,
+) -> None:
+    log, first = Log(), mention("@twite old words")
+    log.add(first)
+    log.add(edited(first.post, "@twite new words"))
+    decision = await answered(asked(first), echo, log.knowledge())
+    (reply,) = decision.replies
+    assert reply.text.endswith("new words")
+    assert reply.reply_id == reply_id(BOT.id, first.post.uri, "r1", 1)
+    assert reply.in_reply_to == first.post.ref
+    assert decision.record.source_ref == first.post.ref
+    assert decision.record.context[-1].ref.revision == "r2"
+    assert reply.built_on == (Ref(uri=first.post.uri, revision="r2"),)
+
+
+async def test_an_edit_that_calls_the_bot_no_more_is_not_answered(echo: EchoEngine) -> None:
+    log, first = Log(), mention("@twite old words")
+    log.add(first)
+    log.add(edited(first.post, "never mind", facets=()))
+    decision = await answered(asked(first), echo, log.knowledge())
+    assert decision.record.reason == "not-addressed"
+
+
+async def test_a_message_that_was_edited_keeps_what_it_quotes(echo: EchoEngine) -> None:
+    quoted = post("at://q", "quoted", author=BOB)
+    log, first = Log(), direct("old", quoted=quoted)
+    log.add(first)
+    log.add(edited(first.message, "new"))
+    decision = await answered(asked(first), echo, log.knowledge())
+    assert [item.why for item in decision.record.context] == ["quoted", "asking"]
+    assert decision.replies[0].text.endswith("new")
+
+
+async def test_what_was_deleted_before_the_answer_is_skipped(echo: EchoEngine) -> None:
+    log = Log()
+    log.add(mention())
+    log.add(deleted("at://p/asking"))
+    decision = await answered(asked(mention()), echo, log.knowledge())
+    assert (decision.record.reason, decision.replies) == ("deleted", ())
+
+
+class Meanwhile(Says):
+    """The model takes its time, and something happens meanwhile."""
+
+    def __init__(self, happen: Callable[[], None]) -> None:
+        super().__init__("Yes, indeed.")
+        self._happen = happen
+
+    async def generate(self, request: GenerationRequest) -> Generation:
+        self._happen()
+        return await super().generate(request)
+
+
+class Later:
+    """``Knowledge`` that can be replaced while an answer is made."""
+
+    def __init__(self, now: Knowledge) -> None:
+        self.now = now
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self.now, name)
+
+
+@pytest.mark.parametrize(
+    ("event", "reason"),
+    [
+        (AccountChanged(account_id=ALICE.id, opted_out=True), "opted-out"),
+        (AccountChanged(account_id=ALICE.id, blocked_bot=True), "blocked"),
+        (AccountChanged(account_id=ALICE.id, deleted=True), "deleted"),
+        (deleted("at://p/asking"), "deleted"),
+        (
+            ModerationCommanded(command="stop", subject="mentions", reason="x", moderator="m"),
+            "stopped",
+        ),
+        (
+            ModerationCommanded(
+                command="block", subject="conversation:conv-1", reason="x", moderator="m"
+            ),
+            "blocked",
+        ),
+    ],
+)
+async def test_a_change_while_the_answer_is_made_still_counts(
+    event: BaseModel, reason: str
+) -> None:
+    log = Log()
+    log.add(mention())
+    knowledge: Any = Later(log.knowledge())
+
+    def happen() -> None:
+        log.add(event)
+        knowledge.now = log.knowledge()
+
+    decision = await answered(asked(mention()), Meanwhile(happen), knowledge)
+    assert decision.replies == ()
+    assert (decision.record.outcome, decision.record.reason) == ("skipped", reason)
+    assert decision.record.output is not None  # it was made, and is not said
+    assert ("second-look", "skip") in [(r.name, r.verdict) for r in decision.record.rules]
+
+
+@pytest.mark.parametrize(
+    "event", [AccountChanged(account_id=BOB.id, opted_out=True), deleted("at://p/0")]
+)
+async def test_an_answer_on_what_is_gone_meanwhile_is_made_again(event: BaseModel) -> None:
+    above = post("at://p/0", "canary", author=BOB)
+    data = mention("@twite so?", ancestors=(above,), parent=above.ref)
+    log = Log()
+    knowledge: Any = Later(log.knowledge())
+
+    def happen() -> None:
+        log.add(event)
+        knowledge.now = log.knowledge()
+
+    engine = Meanwhile(happen)
+    with pytest.raises(ContextChanged):
+        await answered(asked(data), engine, knowledge)
+    decision = await answered(asked(data), engine, knowledge)
+    assert decision.outcome == "replied"
+    assert "canary" not in decision.record.model_dump_json()
+    assert [item.included for item in decision.record.context] == [False, True]
+
+
+async def test_forget_is_confirmed_without_the_model() -> None:
+    engine = Says("never said")
+    log = Log()
+    log.add(direct("canary"))
+    decision = await answered(asked(direct("/forget", uri="at://m/2")), engine, log.knowledge())
+    (reply,) = decision.replies
+    assert engine.requests == []
+    assert reply.text == FORGOTTEN
+    assert reply.visibility is Visibility.DIRECT
+    assert (decision.record.prompt, decision.record.output) == (None, None)
+    assert [item.why for item in decision.record.context] == ["asking"]
+
+
+async def test_later_answers_show_that_the_bot_forgot(echo: EchoEngine) -> None:
+    log = Log()
+    log.add(direct("my name is canary", uri="at://m/1"))
+    log.add(direct("/forget", uri="at://m/2"))
+    decision = await answered(asked(direct("who am I?", uri="at://m/3")), echo, log.knowledge())
+    assert "canary" not in decision.record.model_dump_json()
+    assert len(decision.record.context) == 1
+
+
+async def test_a_mention_that_says_forget_is_just_a_mention(echo: EchoEngine) -> None:
+    decision = await answered(asked(mention("@twite /forget")), echo, NoKnowledge())
+    assert decision.replies[0].text.endswith("/forget")
