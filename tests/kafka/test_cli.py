@@ -13,6 +13,7 @@ from pathlib import Path
 import pytest
 
 from bot.config import as_environment
+from schemas.topics import TOPICS
 from tests.conftest import Kafka
 from tests.kafka.playing import echo_settings
 
@@ -87,7 +88,7 @@ def test_unequal_partitions_are_refused_with_what_to_do(kafka: Kafka, topics: No
 def test_config_check_is_green(kafka: Kafka, topics: None) -> None:
     checked = twite(kafka, "config", "check")
     assert checked.returncode == 0, checked.stdout
-    assert "all 14 are there" in checked.stdout
+    assert f"all {len(TOPICS)} are there" in checked.stdout
 
 
 @pytest.mark.usefixtures("worker")
