@@ -16,7 +16,8 @@ from bot.errors import Trouble
 from bot.guards import Check, green, judge, red, yellow
 from bot.limits_file import BrokenFile, read
 from bot.quotas import quotas_of
-from bot.settings import LimitsSettings, ModelSettings, Settings
+from bot.settings import LimitsSettings, ModelSettings, PromptsSettings, Settings
+from bot.templates import PromptError, load_prompts
 from consumers.errors import ConsumersError
 from model.engine import EngineError
 
@@ -24,10 +25,11 @@ HUB_NAME = re.compile(r"[A-Za-z0-9][\w.-]*/[\w.-]+")  # owner/model
 
 
 async def check_all(loaded: Loaded) -> list[Check]:
-    """Settings, broker, the guards of the cluster, model and limits, in this order."""
+    """Settings, prompts, broker, the guards of the cluster, model and limits, in this order."""
     settings = loaded.settings
     return [
         _settings(loaded),
+        check_prompts(settings.prompts),
         *[check async for check in _kafka(settings)],
         _model(settings.model),
         await check_limits(settings.limits),
@@ -37,6 +39,17 @@ async def check_all(loaded: Loaded) -> list[Check]:
 def _settings(loaded: Loaded) -> Check:
     set_here = sum(origin != "default" for origin in loaded.origins.values())
     return green("settings", f"{set_here} set, the others default; file: {loaded.file or 'none'}")
+
+
+def check_prompts(settings: PromptsSettings) -> Check:
+    """Whether the prompt files that are chosen can be used."""
+    try:
+        prompts = load_prompts(settings)
+    except PromptError as error:
+        return red("prompts", f"{error.where}: {error.what}", error.todo)
+    used = (prompts.mention, prompts.direct, prompts.canary_mention, prompts.canary_direct)
+    told = (f"{prompt.name} {prompt.hash[:12]}" for prompt in used if prompt)
+    return green("prompts", ", ".join(told))
 
 
 async def _kafka(settings: Settings) -> AsyncIterator[Check]:

@@ -50,6 +50,10 @@ def run(arguments: Sequence[str], monkeypatch: pytest.MonkeyPatch) -> int:
         "dead-letters list",
         "dead-letters show",
         "dead-letters redrive",
+        "prompts list",
+        "prompts show",
+        "prompts diff",
+        "prompts render",
     ],
 )
 def test_every_command_has_help(command: str) -> None:

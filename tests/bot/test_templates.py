@@ -8,7 +8,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from bot.settings import PromptsSettings
+from bot.app import run_worker
+from bot.checks import check_prompts
+from bot.settings import KafkaSettings, PromptsSettings, Settings
 from bot.templates import (
     HERE,
     MAX_BYTES,
@@ -65,6 +67,25 @@ def test_a_missing_prompt_says_which_there_are(tmp_path: Path) -> None:
         load_prompts(PromptsSettings(directory=tmp_path, direct="other"))
     with pytest.raises(PromptError, match="no such folder"):
         load_prompts(PromptsSettings(directory=tmp_path / "none"))
+
+
+def test_config_check_tells_of_a_faulty_prompt(tmp_path: Path) -> None:
+    (tmp_path / "mention.txt").write_text("You are {bto}.")
+    check = check_prompts(PromptsSettings(directory=tmp_path))
+    assert not check.ok
+    assert "{bto}" in check.found
+    fine = check_prompts(PromptsSettings())
+    assert fine.ok
+    assert fine.found.startswith("mention ")
+
+
+async def test_a_worker_with_a_faulty_prompt_does_not_start(tmp_path: Path) -> None:
+    (tmp_path / "direct.txt").write_bytes(b"\xff")
+    settings = Settings(
+        prompts=PromptsSettings(directory=tmp_path), kafka=KafkaSettings(bootstrap_servers="x:1")
+    )
+    with pytest.raises(PromptError, match="not UTF-8"):
+        await run_worker(settings)
 
 
 def test_ones_own_file_goes_first(tmp_path: Path) -> None:
