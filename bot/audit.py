@@ -68,6 +68,22 @@ class Trace:
         """With the verdicts of more rules."""
         return replace(self, rules=(*self.rules, *rules))
 
+    def prompted(self, composed: Composed, rule: RuleVerdict) -> "Trace":
+        """With the prompt, and with the posts as far as they fitted."""
+        rules = (*self.rules, rule)
+        return replace(self, context=composed.context, composed=composed, rules=rules)
+
+    def tried(
+        self,
+        generation: Generation,
+        sampling: Sampling,
+        engine: EngineDescription,
+        rules: Iterable[RuleVerdict],
+    ) -> "Trace":
+        """With what the model gave, and the verdicts of the checks on it."""
+        told = self.judged(rules)
+        return replace(told, generation=generation, sampling=sampling, engine=engine)
+
 
 def id_of(asked: Asked, setup: Setup) -> str:
     """The id of the decision on an input."""

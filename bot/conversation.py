@@ -6,25 +6,26 @@ Nothing here touches Kafka. What the engine raises goes up: ``EngineUnavailable`
 ``RequestRefused`` never will. Next: ``bot/handler.py`` makes records to publish of it.
 """
 
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
 
 from bot import language, policy
+from bot.as_of_now import begin, newest, second_look
 from bot.audit import Stopwatch, Trace, decision_record, id_of
 from bot.context import ContextPost
 from bot.forget import FORGOTTEN, is_forget
-from bot.gather import gather, lost
-from bot.knowledge import Knowledge, KnowledgeUnavailable
-from bot.language import langs_of_reply, tongue_of
-from bot.prompt import prompt_for
+from bot.gather import gather
+from bot.knowledge import Knowledge
+from bot.language import Tongue, langs_of_reply, tongue_of
+from bot.prompt import Composed, prompt_for
 from bot.reply import Checked, Said, first_reply_id, make
-from bot.tries import answer_of
+from bot.tries import Tried, answer_of
 from bot.values import Asked, Question, Setup, post_of
 from model.engine import Engine
 from schemas.audit import DecisionRecorded, RuleVerdict
 from schemas.codes import Outcome, SkipReason
-from schemas.feed import MentionCreated, Message, MessageCreated, Post
+from schemas.feed import Message, Post
 from schemas.replies import ReplyCreated
 
 
@@ -40,10 +41,6 @@ class Decision:
     @property
     def outcome(self) -> Outcome:
         return self.record.outcome
-
-
-class ContextChanged(KnowledgeUnavailable):
-    """Something that an answer was built on may not be used any more: make it again without."""
 
 
 Decide = Callable[[Asked], Awaitable[policy.Verdict]]
@@ -63,7 +60,7 @@ async def answer(
     """The decision on one input. ``decide`` is the policy, by default without quotas;
     ``counter`` is seconds that only go up. Raises ``EngineError``, ``KnowledgeUnavailable``."""
     watch = Stopwatch(counter)
-    trace = await _begin(asked, knowledge, watch)
+    trace = await begin(asked, knowledge, watch)
     asked = newest(asked, knowledge)
 
     verdict, rules = await (decide or _unlimited(setup, knowledge, now))(asked)
@@ -78,59 +75,22 @@ async def answer(
     if is_forget(post):
         return _confirmed(replace(trace, context=context[-1:]), setup, now())
     tongue = tongue_of(post)
-    composed = prompt_for(
-        context, question, tongue, setup, engine.tokenizer, engine.describe().context_length
-    )
-    trace = replace(trace, context=composed.context, composed=composed)
-    trace = trace.judged((language.verdict(tongue, hinted=bool(composed.hint)),))
+    composed = _prompt(context, question, tongue, setup, engine)
+    trace = trace.prompted(composed, language.verdict(tongue, hinted=bool(composed.hint)))
     watch.lap("prompt")
 
-    tried = await answer_of(
-        engine,
-        composed,
-        post,
-        setup,
-        reply_id=first_reply_id(source_of(trace), setup.bot),
-        decision_id=id_of(asked, setup),
-        lang=tongue.tag if tongue else None,
-        watch=watch,
-    )
-    trace = replace(trace.judged(tried.rules), engine=engine.describe())
-    trace = replace(trace, sampling=tried.sampling, generation=tried.generation)
+    tried = await _ask(trace, composed, post, tongue, setup, engine, watch)
+    trace = trace.tried(tried.generation, tried.sampling, engine.describe(), tried.rules)
     if tried.fault is not None:
         return _skipped(trace, setup, now(), SkipReason.NO_ANSWER)
 
-    trace, reason = _second_look(trace, asked, setup, knowledge, now())
+    trace, reason = second_look(trace, asked, setup, knowledge, now())
     watch.lap("second-look")
     if reason is not None:
         return _skipped(trace, setup, now(), reason)
-    replies = make(
-        source_of(trace),
-        trace.context,
-        tried.checked,
-        setup.bot,
-        id_of(asked, setup),
-        now(),
-        langs=langs_of_reply(tried.checked.text, post, tongue),
-        prompt_hash=composed.template.hash,
-    )
+    replies = _reply(trace, composed, tried, post, tongue, setup, now())
     watch.lap("reply")
     return _replied(trace, setup, now(), replies)
-
-
-def newest(asked: Asked, knowledge: Knowledge) -> Asked:
-    """The input with its post as it reads now: an edit may overtake the answer."""
-    data = asked.data
-    if not isinstance(data, Question) or asked.seen.duplicate_of is not None:
-        return asked
-    news = knowledge.changed(post_of(data))
-    now = news.post if news is not None else None
-    if isinstance(data, MentionCreated) and isinstance(now, Post):
-        return replace(asked, data=data.model_copy(update={"post": now}))
-    if isinstance(data, MessageCreated) and isinstance(now, Message):
-        message = now.model_copy(update={"quoted": data.message.quoted})
-        return replace(asked, data=MessageCreated(message=message))
-    return asked
 
 
 def source_of(trace: Trace) -> Post | Message:
@@ -141,15 +101,58 @@ def source_of(trace: Trace) -> Post | Message:
     return post_of(data)
 
 
-async def _begin(asked: Asked, knowledge: Knowledge, watch: Stopwatch) -> Trace:
-    """Waits a bounded moment for the views to reach the input, and keeps whether they did."""
-    reached = await knowledge.reached(asked.timestamp_ms)
-    positions = knowledge.positions()
-    trace = Trace(asked=asked, positions=positions, timings_ms=watch.timings_ms)
-    watch.lap("views")
-    if not positions:
-        return trace
-    return trace.judged((RuleVerdict(name="views", verdict="reached" if reached else "behind"),))
+def _prompt(
+    context: Sequence[ContextPost],
+    question: Question,
+    tongue: Tongue | None,
+    setup: Setup,
+    engine: Engine,
+) -> Composed:
+    length = engine.describe().context_length
+    return prompt_for(context, question, tongue, setup, engine.tokenizer, length)
+
+
+async def _ask(
+    trace: Trace,
+    composed: Composed,
+    post: Post | Message,
+    tongue: Tongue | None,
+    setup: Setup,
+    engine: Engine,
+    watch: Stopwatch,
+) -> Tried:
+    """The model and the checks: what the model gave, and what of it may be said."""
+    return await answer_of(
+        engine,
+        composed,
+        post,
+        setup,
+        reply_id=first_reply_id(source_of(trace), setup.bot),
+        decision_id=id_of(trace.asked, setup),
+        lang=tongue.tag if tongue else None,
+        watch=watch,
+    )
+
+
+def _reply(
+    trace: Trace,
+    composed: Composed,
+    tried: Tried,
+    post: Post | Message,
+    tongue: Tongue | None,
+    setup: Setup,
+    now: datetime,
+) -> tuple[ReplyCreated, ...]:
+    return make(
+        source_of(trace),
+        trace.context,
+        tried.checked,
+        setup.bot,
+        id_of(trace.asked, setup),
+        now,
+        langs=langs_of_reply(tried.checked.text, post, tongue),
+        prompt_hash=composed.template.hash,
+    )
 
 
 def _unlimited(setup: Setup, knowledge: Knowledge, now: Callable[[], datetime]) -> Decide:
@@ -160,23 +163,6 @@ def _unlimited(setup: Setup, knowledge: Knowledge, now: Callable[[], datetime]) 
         return policy.look_again(asked, settings, knowledge, now(), policy.BEFORE_QUOTA)
 
     return decide
-
-
-def _second_look(
-    trace: Trace, asked: Asked, setup: Setup, knowledge: Knowledge, now: datetime
-) -> tuple[Trace, SkipReason | None]:
-    """Whether the answer may still be published, after the time that it took to make it.
-
-    Raises ``ContextChanged`` where something that it was built on may not be used any more: it
-    is to be made again without.
-    """
-    settings = policy.Settings.of(setup.bot, setup.limits)
-    verdict, _ = policy.look_again(asked, settings, knowledge, now)
-    reason = verdict.reason if isinstance(verdict, policy.Skip) else None
-    if reason is None and (why := lost(trace.context, knowledge)):
-        raise ContextChanged(f"a post of the context is out: {why.value}")
-    rule = RuleVerdict(name="second-look", verdict=policy.SKIP if reason else policy.PASS)
-    return trace.judged((rule,)), reason
 
 
 def _confirmed(trace: Trace, setup: Setup, now: datetime) -> Decision:

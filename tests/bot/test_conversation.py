@@ -8,7 +8,8 @@ from typing import Any
 import pytest
 from pydantic import BaseModel
 
-from bot.conversation import ContextChanged, Decision, answer
+from bot.as_of_now import ContextChanged
+from bot.conversation import Decision, answer
 from bot.forget import FORGOTTEN
 from bot.knowledge import Knowledge
 from bot.memory import NoKnowledge
