@@ -157,9 +157,7 @@ class Follower:
         if followed not in self._followed:
             return
         self._followed[followed].cancel()
-        followed.ready = followed.arranged = False
-        followed.generation += 1
-        followed.anew = why
+        followed.displace(why)
         self._moved.add(followed)
         self._start(followed)
 
@@ -240,6 +238,7 @@ class Follower:
         self._change()
         await self._reach_end(followed)
         followed.ready = True
+        followed.look_at = 0.0  # its size and age are known now
         followed.store.why = None
         self._moved.add(followed)
         self._turn()
@@ -309,7 +308,9 @@ class Follower:
         ends = {source: self._highwater(source) for source in own}
         try:
             async with asyncio.timeout(OPEN_TRANSACTIONS_S):
-                await self._until(lambda: all(followed.next[s] >= e for s, e in ends.items()))
+                await self._until(
+                    lambda: all(followed.next.get(s, 0) >= e for s, e in ends.items())
+                )
         except TimeoutError:
             log.error(
                 "a transaction is open for too long; a view goes on without what is behind it"

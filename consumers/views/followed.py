@@ -15,6 +15,7 @@ from aiokafka import TopicPartition
 from consumers.views.store import Last, Store, Why
 from schemas.record import Record
 
+_DAY_MS = 24 * 3600 * 1000
 _AGAIN_S = 5.0  # between two looks at age and size
 
 
@@ -61,6 +62,7 @@ class Followed:
     used_bytes: int = 0
     look_at: float = 0.0  # when to look at age and size, on the monotonic clock
     shrinking: bool = False
+    step_ms: int = 1  # of time to forget at once, where the file is too large
     _expected: dict[TopicPartition, Last] = field(default_factory=dict)
 
     def place(self, firsts: Mapping[TopicPartition, int]) -> None:
@@ -77,6 +79,13 @@ class Followed:
         self.as_of = dict.fromkeys(self.sources, 0)
         self.ends = {}
         self.probes = []
+
+    def displace(self, why: Why) -> None:
+        """It stands nowhere until its file was begun anew."""
+        self.ready = self.arranged = False
+        self.generation += 1
+        self.anew = why
+        self.next, self.as_of, self.ends, self._expected, self.probes = {}, {}, {}, {}, []
 
     def start(self, source: TopicPartition) -> int:
         """Where the consumer must read from."""
@@ -147,7 +156,7 @@ class Followed:
 
     def is_at_limits(self) -> bool:
         """Has it everything that it was to read?"""
-        return all(self.next[source] >= limit for source, limit in self.limits.items())
+        return all(self.next.get(source, -1) >= limit for source, limit in self.limits.items())
 
     def news(self) -> News:
         positions = {f"{topic}/{part}": offset for (topic, part), offset in self.next.items()}
@@ -174,7 +183,7 @@ class Followed:
         self.used_bytes = self.store.used_bytes()
         if self.store.partition is not None:
             more = max_age_ms is not None and self._trim_old(now_ms - max_age_ms, rows)
-            more = self._shrink(now_ms, max_bytes, rows) or more
+            more = self._shrink(max_bytes, rows) or more
         if not more:
             self.look_at = time.monotonic() + _AGAIN_S
         return more
@@ -185,8 +194,8 @@ class Followed:
             oldest is not None and oldest < before_ms and self.store.trim(before_ms, rows) >= rows
         )
 
-    def _shrink(self, now_ms: int, max_bytes: int | None, rows: int) -> bool:
-        """Too large: the oldest go, a fiftieth of the time that it holds after another."""
+    def _shrink(self, max_bytes: int | None, rows: int) -> bool:
+        """Too large: the oldest go, by so much of time at once as gives about ``rows``."""
         if max_bytes is None or self.used_bytes <= max_bytes * (0.9 if self.shrinking else 1.0):
             self.shrinking = False
             return False
@@ -194,4 +203,7 @@ class Followed:
         if oldest is None:
             return False
         self.shrinking = True
-        return self.store.trim(oldest + max(1, (now_ms - oldest) // 50), rows) > 0
+        removed = self.store.trim(oldest + self.step_ms, rows)
+        longer = self.step_ms * 2 if removed < rows else self.step_ms // 2
+        self.step_ms = min(max(1, longer), _DAY_MS)
+        return removed > 0

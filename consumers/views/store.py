@@ -17,7 +17,7 @@ import hashlib
 import sqlite3
 import time
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -335,12 +335,12 @@ class Store:
 
     def begin_at(self, starts: Mapping[TopicPartition, int], trimmed_ms: int | None = None) -> None:
         """Note where a file begins that has nothing of these partitions yet."""
-        for source, offset in starts.items():
-            self.positions[source] = Position(offset, offset)
+        positions = {source: Position(offset, offset) for source, offset in starts.items()}
         with self.transaction() as db:
-            self._save_positions(db, starts)
+            _save_positions(db, positions)
             if trimmed_ms is not None:
                 self._note_trim(db, trimmed_ms)
+        self.positions |= positions
 
     def write(self, batch: Batch) -> Written:
         """Apply records and move the offsets behind them, in one transaction.
@@ -368,13 +368,9 @@ class Store:
                     last = records[-1]
                     first = moved[source].first
                     moved[source] = Position(first, last.offset + 1, Last.of(last))
-            previous, self.positions = self.positions, moved
-            try:
-                self._save_positions(db, [source for source, _ in batch])
-                self._save_bad(db, bad)
-            except BaseException:
-                self.positions = previous
-                raise
+            _save_positions(db, {source: moved[source] for source, _ in batch})
+            self._save_bad(db, bad)
+        self.positions = moved
         return Written(sum(len(records) for _, records in batch) - bad.total(), bad)
 
     def _apply(self, db: sqlite3.Connection, records: Sequence[Record], bad: Bad) -> None:
@@ -398,22 +394,6 @@ class Store:
                 bad[record.topic, _code(error)] += 1
                 _tell_mistake(self.view, record, error)
             db.execute("RELEASE record")
-
-    def _save_positions(self, db: sqlite3.Connection, sources: Iterable[TopicPartition]) -> None:
-        rows = []
-        for source in sources:
-            position = self.positions[source]
-            last = position.last
-            rows.append(
-                (
-                    *source,
-                    position.first,
-                    position.next,
-                    None if last is None else last.offset,
-                    None if last is None else last.digest,
-                )
-            )
-        db.executemany("INSERT OR REPLACE INTO view_positions VALUES (?, ?, ?, ?, ?, ?)", rows)
 
     def _save_bad(self, db: sqlite3.Connection, bad: Mapping[tuple[str, str], int]) -> None:
         db.executemany(
@@ -483,6 +463,15 @@ def sweep(directory: Path, older_than_s: float) -> int:
 def _touched(path: Path) -> float:
     beside = Path(f"{path}-wal")
     return max(p.stat().st_mtime for p in (path, beside) if p.exists())
+
+
+def _save_positions(db: sqlite3.Connection, positions: Mapping[TopicPartition, Position]) -> None:
+    rows = []
+    for source, position in positions.items():
+        last = position.last
+        known = (None, None) if last is None else (last.offset, last.digest)
+        rows.append((*source, position.first, position.next, *known))
+    db.executemany("INSERT OR REPLACE INTO view_positions VALUES (?, ?, ?, ?, ?, ?)", rows)
 
 
 def positions_of(db: sqlite3.Connection) -> dict[TopicPartition, Position]:
