@@ -8,6 +8,7 @@ that is lost raises ``ViewLost``, which lets go of the partition: it comes back 
 import asyncio
 import sqlite3
 from collections.abc import Callable, Collection, Mapping, Sequence
+from dataclasses import replace
 from datetime import datetime
 from typing import Concatenate, ParamSpec, Protocol, TypeVar
 
@@ -96,9 +97,14 @@ class KnowledgeOfViews:
         self._memory.failed(decision_id)
 
     def replies_to(self, source_uri: str) -> ReplySet | None:
-        return self._ask("replies", said.replies_to, source_uri) or self._memory.replies_to(
-            source_uri
-        )
+        shown = self._ask("replies", said.replies_to, source_uri)
+        made = self._memory.replies_to(source_uri)
+        if shown is None or made is None:
+            return shown or made
+        known = {part.reply_id for part in shown.parts}
+        if all(part.reply_id in known for part in made.parts):
+            return shown
+        return replace(made, parts=(*shown.parts, *made.parts))
 
     def question(self, uri: str) -> Question | None:
         mention = self._ask("conversation", threads.question, uri)
@@ -164,7 +170,8 @@ class KnowledgeOfViews:
     def turns(self, message: Message, limit: int, oldest: datetime) -> tuple[Turn, ...]:
         """Each message followed by the bot's reply to it. What the platform shows of the bot's
         own messages counts only where the reply itself is not known."""
-        told = self._ask("conversation", talks.messages, message, limit, oldest)
+        since = self._memory.forgotten_until(message) or oldest
+        told = self._ask("conversation", talks.messages, message, limit, max(oldest, since))
         replies = {one.uri: self.replies_to(one.uri) for one in told}
         texts = {
             part.text for reply in replies.values() if reply is not None for part in reply.parts

@@ -14,6 +14,7 @@ from collections import OrderedDict
 from collections.abc import Collection, Container, Sequence
 from datetime import datetime
 
+from bot.forget import is_forget
 from bot.knowledge import (
     UNKNOWN_ACCOUNT,
     AccountState,
@@ -28,7 +29,7 @@ from bot.values import Question, Seen, Source, is_open, written
 from schemas.audit import DecisionRecorded
 from schemas.codes import Outcome
 from schemas.envelope import Envelope
-from schemas.feed import Message, Post
+from schemas.feed import Message, MessageCreated, Post
 from schemas.replies import ReplyCreated
 
 ENTRIES = 100_000
@@ -86,6 +87,7 @@ class Memory:
         self._posts = Recent(entries)
         self._failed = Bounded(entries)
         self._answered = Bounded(entries)
+        self._forgets: OrderedDict[str, datetime] = OrderedDict()
         self._max_replies = replies
         self._replies: OrderedDict[str, ReplySet] = OrderedDict()
 
@@ -116,6 +118,8 @@ class Memory:
         ``redriven``: it is a dead letter's record, published again on purpose.
         """
         post = written(data)
+        if isinstance(data, MessageCreated) and is_forget(data.message):
+            self._forget(data.message)
         if redriven:
             self._try_again(envelope, post, decision)
         event = self._events.first(decision, envelope.source, envelope.id)
@@ -124,6 +128,17 @@ class Memory:
         revision = self._revisions.first(decision, post.uri, post.revision)
         earlier = self._posts.first(decision, post.uri)
         return Seen(event or revision, earlier, answered=earlier in self._answered)
+
+    def forgotten_until(self, message: Message) -> datetime | None:
+        """When the talk was forgotten last before ``message``, as far as it passed through."""
+        mark = self._forgets.get(message.conversation_id)
+        return mark if mark is not None and mark <= message.created_at else None
+
+    def _forget(self, message: Message) -> None:
+        self._forgets[message.conversation_id] = message.created_at
+        self._forgets.move_to_end(message.conversation_id)
+        if len(self._forgets) > self._max_replies:
+            self._forgets.popitem(last=False)
 
     def _try_again(self, envelope: Envelope, post: Post | Message | None, decision: str) -> None:
         self._events.replace(self._failed, decision, envelope.source, envelope.id)

@@ -13,6 +13,8 @@ from hypothesis import strategies as st
 from structlog.testing import capture_logs
 
 from bot.handler import BotHandler, lane_of, share_of, size_of
+from bot.known import KnowledgeOfViews
+from bot.memory import NoKnowledge
 from bot.publishing import source_of
 from bot.values import Source
 from consumers.handler import GiveUp, Handler, RetryLater
@@ -21,12 +23,13 @@ from schemas import codec, names
 from schemas.audit import DecisionRecorded
 from schemas.dead_letters import parse_dead_letter, redriven
 from schemas.envelope import Event
-from schemas.feed import Account, MessageDeleted, Ref
+from schemas.feed import Account, MessageDeleted, PostCreated, Ref
 from schemas.ids import decision_id
 from schemas.record import Output, Record
 from schemas.replies import ReplyCreated
 from schemas.topics import TOPICS
 from tests.bot.make import ALICE, BOB, BOT, NOW, direct, mention, post, record, run_of, setup
+from tests.bot.views.logs import Log
 
 TRACE = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01"
 
@@ -405,3 +408,53 @@ async def test_logs_hold_places_and_digests_only(handler: BotHandler) -> None:
     assert [line["log_level"] for line in lines] == ["debug", "warning"]
     assert lines[1]["reason"] == "not-json"
     assert "secret-canary" not in str(lines)
+
+
+# With what is known: repeats of days ago, and views that can't be read.
+
+
+def over(log: Log, engine: EchoEngine) -> BotHandler:
+    return BotHandler(setup(), engine, log.knowledge(), now=lambda: NOW, counter=lambda: 0.0)
+
+
+async def test_a_repeat_is_known_after_a_restart(engine: EchoEngine) -> None:
+    log = Log()
+    first = decision_of(await run(over(log, engine), record(mention(), offset=7)))
+    log.add(first)
+    for offset, event_id in ((8, "event-1"), (9, "event-2")):
+        again = await run(over(log, engine), record(mention(), offset=offset, event_id=event_id))
+        assert [o.topic for o in again] == [names.BOT_AUDIT]
+        assert decision_of(again).duplicate_of == first.decision_id
+    edited_ = await run(over(log, engine), record(mention(revision="r2"), offset=10, event_id="e3"))
+    assert decision_of(edited_).reason == "edited"
+    # The same record once more, as after a crash before its offset was committed: no repeat.
+    same = await run(over(log, engine), record(mention(), offset=7))
+    assert decision_of(same).outcome == "replied"
+
+
+async def test_a_view_that_is_away_means_later_and_never_a_dead_letter(
+    engine: EchoEngine,
+) -> None:
+    away = KnowledgeOfViews(dict, BOT.id, wait_s=0.0)
+    handler = BotHandler(setup(), engine, away)
+    job = handler.open(record(mention()))
+    with pytest.raises(RetryLater):
+        await handler.handle(job, attempt=1)
+
+
+async def test_a_decision_that_saw_something_narrower_is_private(engine: EchoEngine) -> None:
+    """Also where it was left out: who wrote what to whom is not for everybody."""
+    log = Log()
+    log.add(PostCreated(post=post("at://p/0", "psst", author=BOB, visibility="followers")))
+    asking = mention(parent=Ref(uri="at://p/0"))
+    outputs = await run(over(log, engine), record(asking))
+    assert [o.topic for o in outputs] == [names.BOT_REPLIES, names.BOT_AUDIT_PRIVATE]
+    assert b"psst" not in b"".join(o.value or b"" for o in outputs)
+
+
+async def test_handlers_of_a_partition_share_what_they_know(engine: EchoEngine) -> None:
+    knowledge = NoKnowledge()
+    one, other = (BotHandler(setup(), engine, knowledge) for _ in range(2))
+    first = decision_of(await run(one, record(mention(), offset=7)))
+    again = decision_of(await run(other, record(mention(), offset=8)))
+    assert again.duplicate_of == first.decision_id

@@ -4,6 +4,7 @@ import asyncio
 import re
 import sqlite3
 from collections.abc import Callable
+from datetime import timedelta
 from typing import Any
 
 import pytest
@@ -237,3 +238,33 @@ def test_a_message_round_trips_whole() -> None:
     assert stored is not None
     assert stored.post == whole
     assert log.knowledge().question("at://m/1") == MessageCreated(message=whole)
+
+
+def test_forget_counts_before_the_view_has_read_it() -> None:
+    log = Log()
+    log.add(MessageCreated(message=message("at://m/1", "canary")))
+    knowledge = log.knowledge()
+    later = message("at://m/3", "who am I?", created_at=NOW + timedelta(minutes=2))
+    assert len(knowledge.turns(later, 9, NOW)) == 1
+    command = message("at://m/2", "/forget", created_at=NOW + timedelta(minutes=1))
+    knowledge.meet(envelope(), MessageCreated(message=command), "d2")
+    assert knowledge.turns(later, 9, NOW) == ()
+    before = message("at://m/1b", "me?", created_at=NOW + timedelta(seconds=30))
+    assert len(knowledge.turns(before, 9, NOW)) == 1
+    elsewhere = later.model_copy(update={"conversation_id": "conv-2"})
+    assert knowledge.turns(elsewhere, 9, NOW) == ()
+
+
+def test_a_second_reply_stands_behind_the_first_before_the_view_has_read_it() -> None:
+    log = Log()
+    log.add(reply("reply-1", "first"))
+    knowledge = log.knowledge()
+    trace = Trace(asked=asked(mention()))
+    record = decision_record(trace, setup(), NOW, Outcome.REPLIED, reply_ids=("reply-9",))
+    knowledge.decided(record, [reply("reply-9", "second", revision="r2")])
+    replies = knowledge.replies_to("at://p/asking")
+    assert replies is not None
+    assert [part.text for part in replies.parts] == ["first", "second"]
+    assert replies.source.revision == "r2"
+    knowledge.decided(record, [reply("reply-1", "first")])
+    assert knowledge.replies_to("at://p/asking") == log.knowledge().replies_to("at://p/asking")
