@@ -94,7 +94,7 @@ async def test_a_worker_waits_for_its_broker_until_it_is_stopped(
     running = asyncio.create_task(run_worker(settings, stop=stop))
     said = ""
     async with asyncio.timeout(20):
-        while "No Kafka broker answers at 127.0.0.1:1" not in said:
+        while "No Kafka broker answers at 127.0.0.1:1" not in said or "engine ready" not in said:
             await asyncio.sleep(0.02)
             said += capsys.readouterr().err
         assert not running.done()
