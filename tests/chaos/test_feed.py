@@ -1,5 +1,6 @@
 """The feed asks for what it says: the real handler makes of each record what ``x-expect`` says."""
 
+import time
 from collections import Counter
 
 from bot.handler import BotHandler
@@ -26,7 +27,7 @@ async def outcomes(items: list[Item]) -> list[tuple[str, str | None]]:
             topic=item.topic,
             partition=0,
             offset=offset,
-            timestamp_ms=0,
+            timestamp_ms=round(time.time() * 1000),
             key=item.key,
             value=item.value,
             headers=item.headers,
