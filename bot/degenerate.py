@@ -85,9 +85,10 @@ def is_repetition(words: Sequence[str]) -> bool:
     """Whether one phrase, said at least ``TIMES`` times, is most of the words."""
     if len(words) < LEAST:
         return False
+    lengths = takewhile(lambda length: TIMES * length <= len(words), PHRASES)
     return any(
         times >= TIMES and times * length > MOST * len(words)
-        for length in PHRASES
+        for length in lengths
         for times in [_times(words, length)]
     )
 

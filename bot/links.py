@@ -91,6 +91,11 @@ class Span:
     text: str
 
 
+def is_plain(text: str) -> bool:
+    """Whether there is surely neither a link nor a handle; tells most answers at one glance."""
+    return not _SUSPECT.search(text)
+
+
 def links(text: str) -> list[Span]:
     """Whatever a platform may make a link of: URLs of any scheme, bare domains, addresses.
 
@@ -101,7 +106,7 @@ def links(text: str) -> list[Span]:
 
 def hard_links(text: str) -> list[Span]:
     """URLs with a scheme, and addresses, where one begins with no regard to the others."""
-    if not _SUSPECT.search(text):
+    if is_plain(text):
         return []
     found = (Span(*m.span(), m[0]) for pattern in _HARD for m in pattern.finditer(text))
     return [_trimmed(span) for span in found]
@@ -123,7 +128,7 @@ def domains(text: str) -> list[Span]:
 
 def dots(text: str) -> list[int]:
     """Where a space makes plain words of what may be a domain: right behind its dots."""
-    if not _SUSPECT.search(text):
+    if is_plain(text):
         return []
     joints = {m.start(1) for m in _JOINT.finditer(text) if _joins(text, m.start(1), m[1])}
     for number in _NUMBERS.finditer(text):  # four numbers are an IPv4 address, three are none
@@ -161,6 +166,8 @@ def merged(spans: Iterable[Span], text: str) -> list[Span]:
 
 def without_links(text: str) -> str:
     """``text`` with a blank in the place of every link and handle."""
+    if is_plain(text):
+        return text
     pieces, last = [], 0
     for span in merged([*links(text), *handles(text)], text):
         pieces.append(text[last : span.start])

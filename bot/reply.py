@@ -30,6 +30,7 @@ from bot.links import (
     handle_name,
     handles,
     hard_links,
+    is_plain,
     links,
     merged,
     plain_handle,
@@ -149,6 +150,8 @@ def neutralise(text: str, allowed: Allowed) -> str:
 
     What is put in their place may touch what stands around it: ``check`` repeats this.
     """
+    if is_plain(text):
+        return text
     calls, urls = _good(text, allowed)
     in_calls, in_urls = covered_by(calls), covered_by(urls)
     bad_links = [s for s in hard_links(text) if not (in_calls(*_ends(s)) or in_urls(*_ends(s)))]
@@ -342,6 +345,8 @@ def _until_same(text: str, step: Callable[[str], str]) -> str:
 
 def _good(text: str, allowed: Allowed) -> tuple[list[Span], list[Span]]:
     """Handles and links of ``text`` that the allow-set holds, exactly as they stand there."""
+    if is_plain(text):
+        return [], []
     calls = [
         span
         for span in handles(text)

@@ -19,6 +19,8 @@ _UNSAFE = (
     r"[\p{Cc}--[\t\n]]|\p{Cs}|[\u202A-\u202E\u2066-\u206F\u00AD\uFEFF\uFFF9-\uFFFD"
     r"\u2060-\u2065\u180E\u115F\u1160\u3164\uFFA0\U000E0000-\U000E0FFF--\U000E0100-\U000E01EF]"
 )
+# Those of them that Python calls printable.
+_ODD = regex.compile(r"[\u115F\u1160\u3164\uFFA0\uFFFC\uFFFD]")
 _CLEAN = regex.compile(rf"({_FLAG})|{_UNSAFE}", regex.V1)
 _BREAKS = regex.compile(r"\r\n?|[\x0b\x0c\x85\u2028\u2029]")
 _BLANK = regex.compile(r"(?:[^\S\n]|\u200B)+")
@@ -42,6 +44,8 @@ def clean(text: str) -> str:
 
     Lines that are indented stay so: code and lists are hard to read without.
     """
+    if text.isprintable() and "  " not in text and not _ODD.search(text):
+        return text.strip()  # nearly every answer: one line without anything to clean
     lines = "\n".join(map(_clean_line, safe(text).split("\n")))
     return _MANY_LINES.sub("\n\n", lines).strip()
 
@@ -95,6 +99,8 @@ def finish(text: str, lang: str | None = None) -> str:
 
 def beginning(text: str, max_graphemes: int, max_bytes: int) -> str:
     """As many whole graphemes as fit, however they end."""
+    if _surely_fits(text, max_graphemes, max_bytes):
+        return text
     used = end = 0
     for count, match in enumerate(_GRAPHEME.finditer(text)):
         used += len(match[0].encode())
@@ -116,8 +122,15 @@ def strip_start(text: str) -> str:
 
 def fits(text: str, max_graphemes: int, max_bytes: int) -> bool:
     """Whether a text is no longer than that."""
+    if _surely_fits(text, max_graphemes, max_bytes):
+        return True
     count, length = size(text)
     return count <= max_graphemes and length <= max_bytes
+
+
+def _surely_fits(text: str, max_graphemes: int, max_bytes: int) -> bool:
+    """Without looking at it: no more graphemes than code points, of at most 4 bytes each."""
+    return len(text) <= max_graphemes and 4 * len(text) <= max_bytes
 
 
 def _clean_line(line: str) -> str:
