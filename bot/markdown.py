@@ -27,6 +27,7 @@ _MD.normalizeLinkText = lambda link: link  # type: ignore[method-assign]
 
 # No mark is without one of these.
 _SUSPECT = regex.compile(r"[*_`~\[\\]|^[ >\-+*0-9.)]*#", regex.M)
+_BREAKS = regex.compile(r"\r\n?")
 _PAIRS = {"em", "strong", "s"}
 # Letters of scripts that put spaces between words: elsewhere emphasis stands inside of them.
 _IN_WORD = regex.compile(r"[[\p{L}\p{N}\p{M}_]--\p{Lo}]", regex.V1)
@@ -39,6 +40,7 @@ def without_markdown(text: str) -> str:
     """``text`` in plain words."""
     if not _SUSPECT.search(text):
         return text
+    text = _BREAKS.sub("\n", text).replace("\0", "")  # as the parser does
     lines = text.split("\n")
     for edit in sorted(_edits(lines, _MD.parse(text)), key=lambda edit: -edit.start):
         lines[edit.start : edit.end] = edit.lines
