@@ -3,8 +3,10 @@
 Kafka forgets the offsets of a group that was away for a week, and would then hand out the
 whole log again. Every input has its decision on the audit topics, written in the transaction
 of its offset, so the audit says exactly what was finished. In: an input partition. Out: what
-to resume from, or None where the audit knows nothing of it, so this is a new group. Next:
-``consumers/partition.py``, which seeks there.
+to resume from, or None where the audit knows nothing of it, so this is a new group. The audit is
+long, so it is read only where it can say something: not for a topic whose records are never
+decided, nor for a partition that holds nothing. Next: ``consumers/partition.py``, which seeks
+there.
 """
 
 from collections.abc import AsyncIterator
@@ -13,12 +15,14 @@ import structlog
 from aiokafka import TopicPartition
 
 from bot.clients import options
+from bot.handlers import SILENT_TOPICS
 from bot.settings import KafkaSettings
+from bot.views.records import own_event
 from consumers.offsets import Committed
 from consumers.reader import Bound, Range, RangeReader, range_reader
+from consumers.views.view import BadRecord
 from schemas import names
-from schemas.audit import DecisionRecorded
-from schemas.codec import Undecodable, decode
+from schemas.record import Record
 
 log = structlog.get_logger(__name__)
 
@@ -27,7 +31,11 @@ AUDIT_TOPICS = (names.BOT_AUDIT, names.BOT_AUDIT_PRIVATE)
 
 async def finished_on_audit(kafka: KafkaSettings, source: TopicPartition) -> Committed | None:
     """Reads the audit partitions beside ``source``. Raises ``ConsumersError``."""
+    if source.topic in SILENT_TOPICS:
+        return None
     async with range_reader(kafka.bootstrap_servers, options(kafka)) as reader:
+        if await _is_empty(reader, source):
+            return None
         finished = {offset async for offset in _decided(reader, source)}
         if not finished:
             return None
@@ -45,14 +53,28 @@ async def _decided(reader: RangeReader, source: TopicPartition) -> AsyncIterator
     """Offsets of ``source`` that have a decision."""
     for topic in AUDIT_TOPICS:
         async for record in reader.read(Range(topic, (source.partition,))):
-            try:
-                event = decode(record)
-            except Undecodable:
-                continue
-            if isinstance(event.data, DecisionRecorded):
-                ref = event.data.input
-                if (ref.topic, ref.partition) == (source.topic, source.partition):
-                    yield ref.offset
+            offset = _offset_of(record, source)
+            if offset is not None:
+                yield offset
+
+
+def _offset_of(record: Record, source: TopicPartition) -> int | None:
+    """What a decision says is finished of ``source``; read, not checked: the bot wrote it."""
+    try:
+        kind, data = own_event(record)
+        if kind != names.DECISION_RECORDED:
+            return None
+        ref = data["input"]
+        here = (ref["topic"], ref["partition"]) == (source.topic, source.partition)
+        return int(ref["offset"]) if here else None
+    except (BadRecord, KeyError, TypeError, ValueError):
+        return None
+
+
+async def _is_empty(reader: RangeReader, source: TopicPartition) -> bool:
+    async for _ in reader.read(Range(source.topic, (source.partition,))):
+        return False
+    return True
 
 
 async def _resume(reader: RangeReader, source: TopicPartition, finished: set[int]) -> Committed:
