@@ -67,7 +67,7 @@ def _run(bench: str, asked: argparse.Namespace, console: Console) -> bool:
 
 
 async def _measure(bench: str, quick: bool, console: Console) -> result.Result:
-    module = importlib.import_module(f"tests.bench.{bench.lower()}")
+    module = importlib.import_module(f"tests.bench.{bench.lower().replace('-', '_')}")
     others = Others()
     with tempfile.TemporaryDirectory(prefix="twite-bench-") as folder:
         async with LocalBroker() as broker:

@@ -20,6 +20,10 @@ what was measured beside more than half a core of strangers.
 MEANING: Mapping[str, str] = {
     "P1": "What the runtime costs above the least that exactly once can cost. The ratio is events"
     " per second of the worker over those of a bare loop; 1 would be free of charge.",
+    "P1-conversation": "What the whole bot costs above the least that exactly once can cost: the"
+    " same as P1, with decoding, policy, quotas, context out of views, prompt, reply, audit records"
+    " and references in the way, and the same bytes written by the loop. The engine is instant, so"
+    " this is the most that one worker process can decide; a model is far slower.",
     "P2": "How full the slots are kept when answers are slow: replies per second over slots ÷"
     " latency, which nobody can exceed. Beside it what each framework promises, what it lost,"
     " doubled or put out of order over three kill -9, and the processor time of one reply.",
@@ -28,6 +32,11 @@ MEANING: Mapping[str, str] = {
     "P6": "Whether a few slow answers hold the many short ones up: the short ones' 99th"
     " percentile beside slow ones, over the same alone.",
     "P8": "How long the partitions of a worker that was killed stay unanswered.",
+    "view-rebuild": "How fast what the bot remembers comes back from Kafka when its files are gone,"
+    " and how soon a worker is ready when they are there. The ratio is to reading the same log"
+    " without keeping anything.",
+    "context-lookup": "How long the bot takes to look up what stands around a mention, in a view of"
+    " a million posts that is being written meanwhile.",
     "soak": "Whether anything grows: memory, tasks and open files over steady load.",
 }
 

@@ -3,11 +3,13 @@
 One transactional producer per partition, one task each, up to ``batch`` records a transaction,
 every send awaited before the commit (without that the loop would be faster, and lose records).
 It has no lanes, no map of what is finished, no retries, no bounds in bytes, no care for
-rebalances: it is what exactly once costs at the least.
+rebalances: it is what exactly once costs at the least. With ``writes`` in its spec it writes
+that instead of the toy's two records.
 """
 
 import asyncio
 import time
+from dataclasses import dataclass
 from typing import Any
 
 from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, TopicPartition
@@ -15,7 +17,30 @@ from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, TopicPartition
 from tests.bench.kafka import PARTITIONS
 from tests.bench.programs.toy import outputs_of, spec, tell
 
+Headers = list[tuple[str, bytes]]
 Row = tuple[str, bytes | None, bytes]
+
+
+@dataclass
+class Writes:
+    """What is written to one topic: ``each`` records per input, all alike."""
+
+    topic: str
+    each: float
+    bytes: int
+    headers: list[tuple[str, int]]
+    owed: float = 0.0
+
+    def __post_init__(self) -> None:
+        self.value = b"x" * self.bytes
+        self.made_headers: Headers = [(name, b"h" * length) for name, length in self.headers]
+
+    def times(self) -> int:
+        """How many for this input: on average ``each``."""
+        self.owed += self.each
+        now = int(self.owed + 1e-9)
+        self.owed -= now
+        return now
 
 
 class Loop:
@@ -26,6 +51,7 @@ class Loop:
         self.inputs = 0
         self.transactions = 0
         self.first = self.last = 0.0
+        self.writes = [Writes(**one) for one in self.asked.get("writes", ())]
         self.processor_then = 0.0
         self.consumer = AIOKafkaConsumer(
             bootstrap_servers=self.asked["bootstrap"],
@@ -73,7 +99,7 @@ class Loop:
         return producer
 
     async def _partition(self, source: TopicPartition, producer: AIOKafkaProducer) -> None:
-        outputs, group, batch = self.asked["outputs"], self.asked["group"], self.asked["batch"]
+        group, batch = self.asked["group"], self.asked["batch"]
         while self.inputs < self.asked["total"]:
             found = await self.consumer.getmany(source, timeout_ms=100, max_records=batch)
             messages = found.get(source, [])
@@ -82,19 +108,41 @@ class Loop:
             if not self.first:
                 self.first, self.processor_then = time.perf_counter(), time.process_time()
             await producer.begin_transaction()
-            rows = [
-                row
-                for message in messages
-                for row in outputs_of(outputs, source.partition, message.offset, message.key)
-            ]
-            send = self._send_batches if self.asked.get("by_hand") else self._send
-            await send(producer, source.partition, rows)
+            await self._send_all(producer, source.partition, messages)
             offsets = {source: messages[-1].offset + 1}
             await producer.send_offsets_to_transaction(offsets, group)
             await producer.commit_transaction()
             self.last = time.perf_counter()
             self.inputs += len(messages)
             self.transactions += 1
+
+    async def _send_all(
+        self, producer: AIOKafkaProducer, partition: int, messages: list[Any]
+    ) -> None:
+        if self.writes:
+            await self._send_writes(producer, partition, messages)
+            return
+        rows = [
+            row
+            for message in messages
+            for row in outputs_of(self.asked["outputs"], partition, message.offset, message.key)
+        ]
+        send = self._send_batches if self.asked.get("by_hand") else self._send
+        await send(producer, partition, rows)
+
+    async def _send_writes(
+        self, producer: AIOKafkaProducer, partition: int, messages: list[Any]
+    ) -> None:
+        """As many records of the same sizes as another program wrote."""
+        sent = [
+            await producer.send(
+                one.topic, one.value, message.key, partition=partition, headers=one.made_headers
+            )
+            for message in messages
+            for one in self.writes
+            for _ in range(one.times())
+        ]
+        await asyncio.gather(*sent)
 
     async def _send(self, producer: AIOKafkaProducer, partition: int, rows: list[Row]) -> None:
         """As everybody writes it."""
