@@ -1,6 +1,9 @@
 """Words taken back through real Kafka: deleted, edited, at any time, each exactly once."""
 
 import asyncio
+import os
+import random
+import signal
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -21,11 +24,13 @@ from bot.settings import (
     Settings,
     ViewsSettings,
 )
+from bot.worker_process import WorkerProcess
 from infra.broker import LocalBroker
 from infra.topics import create_topics
 from schemas.codes import Outcome as Kind
 from schemas.codes import SkipReason
 from tests.kafka.platform import Platform, edited, is_retraction, person, platform, texts_now
+from tests.wait import wait_until
 
 pytestmark = pytest.mark.kafka
 
@@ -85,9 +90,10 @@ async def working(settings: Settings) -> AsyncIterator[None]:
 
 @pytest.fixture
 async def bot(settings: Settings, people: Platform) -> AsyncIterator[Platform]:
-    """A platform with a worker."""
+    """A platform with a worker, which has done everything in the end."""
     async with working(settings):
         yield people
+        await people.settled()
 
 
 def reply_id(outcome: Outcome) -> str:
@@ -265,6 +271,32 @@ async def test_changes_while_no_worker_was_there_are_made_up_for(
     by_kind = {outcome.decision.outcome: outcome for outcome in people.changes}
     assert retracts(by_kind[Kind.RETRACTED], first)
     assert corrects(by_kind[Kind.CORRECTED], second, "tea")
+
+
+async def test_killed_between_a_deletion_and_its_retraction_each_is_made_once(
+    settings: Settings, people: Platform, tmp_path: Path
+) -> None:
+    """Killed at moments of chance, most of them within the quarter of a second it takes."""
+    chance = random.Random(5)
+    posts = [people.asking() for _ in range(24)]
+    worker = WorkerProcess(settings, tmp_path / "worker.log", lambda line: None)
+    await worker.start()
+    try:
+        replied = [await people.replied(post) for post in posts]
+        for round_of in range(0, len(posts), 4):
+            for post in posts[round_of : round_of + 4]:
+                await people.delete(post)
+            await asyncio.sleep(chance.uniform(0.0, 0.25))
+            os.kill(worker.pid or 0, signal.SIGKILL)
+            await wait_until(lambda: worker.pid is None)
+            await worker.keep_alive()
+        await people.changed(len(posts))
+        await people.settled()
+    finally:
+        await worker.stop()
+    assert sorted(map(reply_id, replied)) == sorted(people.outcomes.retractions)
+    assert set(people.outcomes.retractions.values()) == {1}
+    assert not people.outcomes.corrections
 
 
 @pytest.mark.parametrize("what", ["delete", "edit"])
