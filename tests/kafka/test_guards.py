@@ -28,6 +28,7 @@ from bot.cluster import look
 from bot.config import as_environment
 from bot.errors import Trouble
 from bot.guards import Check, Level, judge, require_fit
+from bot.handlers import INPUT_TOPICS
 from bot.settings import KafkaSettings, ModelSettings, Settings
 from infra.broker import LocalBroker
 from infra.topics import create_topics
@@ -230,7 +231,7 @@ async def test_strangers_in_the_group_are_red(
         check = (await found(right, group))["group"]
         assert not check.ok
         assert said in check.found
-    wanted = [names.FEED_MENTIONS, names.FEED_DIRECT_MESSAGES]
+    wanted = list(INPUT_TOPICS)
     group = unique("ours")
     with member(right, group, wanted, **{"partition.assignment.strategy": "range"}):
         check = (await found(right, group))["group"]

@@ -15,6 +15,7 @@ from bot.app import run_worker
 from bot.ask import Asker, open_asker
 from bot.clients import producer
 from bot.events import Person, mention_of, message_to
+from bot.handlers import INPUT_TOPICS
 from bot.observe import open_reader, read_all
 from bot.recovery import finished_on_audit
 from bot.settings import HttpSettings, KafkaSettings, LoggingSettings, ModelSettings, Settings
@@ -167,7 +168,7 @@ async def test_health_and_metrics_of_a_worker(broker: LocalBroker) -> None:
         await shows(chosen, "/readyz", '"feed.mentions/1": "open"')
         for line in (
             'twite_outcomes_total{kind="done",topic="feed.mentions"} 1.0',
-            'twite_partitions{state="open"} 4.0',
+            f'twite_partitions{{state="open"}} {2 * len(INPUT_TOPICS)}.0',
             'twite_lag_records{partition="0",topic="feed.mentions"} 0.0',
         ):
             await shows(chosen, "/metrics", line)
