@@ -83,7 +83,8 @@ def without_question(change: PostChanged, replies: ReplySet, making: Making) -> 
 
 
 def renewed(question: Question, change: PostChanged, knowledge: Knowledge) -> Question:
-    """The question as it would be put today, from the newest of its post and of the change."""
+    """The question as it would be put today: its post in the newest revision, the quoted post
+    as the change has it. What became of ancestors ``bot/gather.py`` finds out."""
     if isinstance(question, MessageCreated):
         message = _newest(question.message, change, knowledge)
         if message.quoted and message.quoted.uri == change.uri:
@@ -92,7 +93,6 @@ def renewed(question: Question, change: PostChanged, knowledge: Knowledge) -> Qu
     changes: dict[str, object] = {"post": _newest(question.post, change, knowledge)}
     if question.quoted and question.quoted.uri == change.uri:
         changes["quoted"] = change.post
-    changes["ancestors"] = _without_change(question.ancestors, change)
     return question.model_copy(update=changes)
 
 
@@ -198,20 +198,6 @@ def _newest(post: P, change: PostChanged, knowledge: Knowledge) -> P:
         if isinstance(other, type(post)) and other.version >= newest.version:
             newest = other
     return newest
-
-
-def _without_change(posts: Sequence[Post], change: PostChanged) -> tuple[Post, ...]:
-    """The ancestors as they read now. One that is gone, or whose new text is not known, ends
-    the run that goes up from the parent."""
-    run: list[Post] = []
-    for post in reversed(posts):
-        if post.uri != change.uri:
-            run.append(post)
-        elif change.post is not None:
-            run.append(change.post)
-        else:
-            break
-    return tuple(reversed(run))
 
 
 def _texts(parts: Sequence[ReplyCreated] | Sequence[ReplyPart]) -> list[tuple[object, ...]]:

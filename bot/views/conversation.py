@@ -1,15 +1,16 @@
 """The view of what people wrote: every revision of posts and messages, and what asked the bot.
 
-In: ``feed.posts``, ``feed.mentions`` (the post and the ancestors that came with it) and
-``feed.direct-messages``. Out: tables that ``bot/views/threads.py`` and ``bot/views/talks.py``
-ask. Guaranteed: a row holds the whole of one revision, author and text together; posts and
-private messages stand in tables of their own; what is deleted, or forgotten by ``/forget``,
-leaves its table at once.
+In: ``feed.posts``, ``feed.mentions`` (the post and the ancestors that came with it),
+``feed.direct-messages``, and ``bot.reviews`` for what became of quoted posts. Out: tables that
+``bot/views/threads.py`` and ``bot/views/talks.py`` ask. Guaranteed: a row holds the whole of one
+revision, author and text together; posts and private messages stand in tables of their own;
+what is deleted, or forgotten by ``/forget``, leaves its table at once.
 
 ``told`` is 1 where the record is about the post itself, 0 for the copy of an ancestor; both are
 kept apart, so that a copy never replaces what the post's own record says. Only posts of the
 record's own conversation are kept: its later edits and deletions come to the same partition.
-A quoted post of another conversation stands with the question that carried it.
+A quoted post of another conversation stands with the question that carried it; what is told here
+of its edits and its deletion comes with the reviews of the replies that were built on it.
 """
 
 import json
@@ -35,6 +36,7 @@ from schemas.feed import (
     PostEdited,
 )
 from schemas.record import Record
+from schemas.reviews import ReviewAsked
 
 POST, MESSAGE = "post", "message"  # the two kinds of things that have an uri
 
@@ -65,10 +67,14 @@ CREATE TABLE questions (
     quoted_uri TEXT, quoted TEXT,  -- JSON of the whole post
     PRIMARY KEY (kind, uri)
 );
+CREATE TABLE quotes (  -- the newest of quoted posts that were edited
+    uri TEXT NOT NULL PRIMARY KEY, seen_ms INTEGER NOT NULL, origin INTEGER NOT NULL,
+    quoted TEXT NOT NULL  -- JSON of the whole post
+);
 CREATE INDEX questions_by_quoted ON questions (quoted_uri) WHERE quoted_uri IS NOT NULL;
 CREATE INDEX questions_by_conversation ON questions (conversation) WHERE kind = 'message'
 """
-_TIMED = ("posts", "messages", "deletions", "forgets", "questions")
+_TIMED = ("posts", "messages", "deletions", "forgets", "questions", "quotes")
 
 _INSERT = """
 INSERT INTO {table} VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)
@@ -96,6 +102,12 @@ ON CONFLICT (kind, uri) DO UPDATE SET
     asked = excluded.asked, quoted_uri = excluded.quoted_uri, quoted = excluded.quoted
 WHERE (excluded.seen_ms, excluded.origin) >= (questions.seen_ms, questions.origin)
 """
+_QUOTE = """
+INSERT INTO quotes VALUES (?, ?, ?, ?)
+ON CONFLICT (uri) DO UPDATE SET
+    seen_ms = excluded.seen_ms, origin = excluded.origin, quoted = excluded.quoted
+WHERE (excluded.seen_ms, excluded.origin) >= (quotes.seen_ms, quotes.origin)
+"""
 _FORGET = """
 INSERT INTO forgets VALUES (?, ?, ?, ?, ?)
 ON CONFLICT (conversation) DO UPDATE SET
@@ -109,11 +121,12 @@ class ConversationView:
     """See the module."""
 
     name = "conversation"
-    layout = 1
+    layout = 2
     topics: tuple[str, ...] = (
         names.FEED_POSTS,
         names.FEED_MENTIONS,
         names.FEED_DIRECT_MESSAGES,
+        names.BOT_REVIEWS,
     )
     scope: Literal["partition", "all"] = "partition"
 
@@ -173,8 +186,18 @@ class _Writing:
         self._revision(MESSAGE, message)
 
     def deletion(self, data: PostDeleted) -> None:
-        kind = MESSAGE if isinstance(data, MessageDeleted) else POST
-        uri, db, seen = data.ref.uri, self._db, self._seen_ms
+        self._delete(MESSAGE if isinstance(data, MessageDeleted) else POST, data.ref.uri)
+
+    def review(self, data: ReviewAsked) -> None:
+        change = data.change
+        if change.deleted:
+            self._delete(POST, change.uri)
+        elif change.post is not None and not self._is_deleted(POST, change.uri):
+            text = change.post.model_dump_json(exclude_defaults=True)
+            self._db.execute(_QUOTE, (change.uri, self._seen_ms, self._origin, text))
+
+    def _delete(self, kind: str, uri: str) -> None:
+        db, seen = self._db, self._seen_ms
         db.execute(_DELETE, (kind, uri, seen))
         db.execute(_ERASE[kind], (uri, seen))
         db.execute(
@@ -185,6 +208,7 @@ class _Writing:
                 "UPDATE questions SET quoted = NULL WHERE quoted_uri = ? AND seen_ms <= ?",
                 (uri, seen),
             )
+            db.execute("DELETE FROM quotes WHERE uri = ? AND seen_ms <= ?", (uri, seen))
 
     def _revision(self, kind: str, post: Post | Message, *, told: bool = True) -> None:
         if self._is_deleted(kind, post.uri):
@@ -247,6 +271,7 @@ _STEPS: dict[type, Callable[[_Writing, Any], None]] = {
     MessageCreated: _Writing.message,
     MessageEdited: _Writing.message,
     MessageDeleted: _Writing.deletion,
+    ReviewAsked: _Writing.review,
 }
 
 

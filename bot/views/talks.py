@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from datetime import datetime
 
 from bot.values import ms_of
-from bot.views.written import Row, is_deleted, newest, parse, whole
+from bot.views.written import Row, is_deleted, newest, parse, quoted_now
 from schemas.feed import Message, MessageCreated
 
 _END = 1 << 62  # behind every origin
@@ -48,7 +48,7 @@ def question(db: sqlite3.Connection, uri: str) -> MessageCreated | None:
     row = None if asked is None or is_deleted(db, Message, uri) else newest(db, Message, uri)
     if row is None:
         return None
-    quoted = whole(asked[0]) if asked[0] is not None else None
+    quoted = quoted_now(db, asked[0])
     return MessageCreated(message=parse(Message, row).model_copy(update={"quoted": quoted}))
 
 

@@ -10,7 +10,7 @@ from collections.abc import Collection
 from pydantic_core import from_json
 
 from bot.values import ms_of
-from bot.views.written import Row, is_deleted, newest, parse, whole
+from bot.views.written import Row, is_deleted, newest, parse, quoted_now
 from schemas.feed import MentionCreated, MentionReason, Post
 
 _BESIDE = (
@@ -76,7 +76,7 @@ def question(db: sqlite3.Connection, uri: str) -> MentionCreated | None:
         reason=MentionReason(event["reason"]),
         ancestors=tuple(parse(Post, one) for one in kept if one is not None),
         ancestors_complete=event["ancestors_complete"] and len(kept) == len(above),
-        quoted=whole(asked[1]) if asked[1] is not None else None,
+        quoted=quoted_now(db, asked[1]),
     )
 
 

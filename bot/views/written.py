@@ -27,6 +27,7 @@ _BY_URI = {
     " ORDER BY version DESC, changed_ms DESC, told DESC, seen_ms DESC, origin DESC",
 }
 _KINDS = {Post: "post", Message: "message"}
+_QUOTED = "SELECT quoted FROM quotes WHERE uri = ?"
 _DELETED = "SELECT 1 FROM deletions WHERE kind = ? AND uri = ?"
 
 
@@ -116,3 +117,15 @@ def whole(text: str) -> Post:
     """A post that was kept as a whole."""
     data: Any = from_json(text)
     return Post.model_validate(data)
+
+
+def quoted_now(db: sqlite3.Connection, text: str | None) -> Post | None:
+    """A quoted post that was kept with a question, as it reads now; ``text`` is its JSON."""
+    if text is None:
+        return None
+    post = whole(text)
+    row = db.execute(_QUOTED, (post.uri,)).fetchone()
+    now = whole(row[0]) if row else post
+    same = (now.author.id, now.conversation_id) == (post.author.id, post.conversation_id)
+    newer = (now.version, changed_ms(now)) > (post.version, changed_ms(post))
+    return now if same and newer else post

@@ -26,7 +26,7 @@ from schemas.feed import MentionCreated, Message, MessageCreated, Post, Ref, Vis
 from schemas.ids import reply_id
 from schemas.replies import ReplyCorrected, ReplyCreated, ReplyRetracted
 from schemas.reviews import PostChanged, ReviewAsked
-from tests.bot.make import BOT, NOW, asked, mention, message, post, run_of, setup
+from tests.bot.make import BOT, NOW, asked, mention, message, post, setup
 
 SOURCE = Ref(uri="at://p/asking", revision="r1")
 MAKING = Making(setup().bot, "review-1", NOW)
@@ -249,17 +249,6 @@ def test_the_question_is_put_with_what_is_newest() -> None:
     gone = renewed(question, deleted(), NOTHING)
     assert isinstance(gone, MentionCreated)
     assert gone.quoted is None
-
-
-def test_an_ancestor_that_is_gone_ends_the_run() -> None:
-    run = run_of(*(post(f"at://p/{n}") for n in range(4)))
-    question = mention(ancestors=run)
-    gone = renewed(question, deleted("at://p/1"), NOTHING)
-    assert isinstance(gone, MentionCreated)
-    assert [one.uri for one in gone.ancestors] == ["at://p/2", "at://p/3"]
-    changed = renewed(question, edited("at://p/1"), NOTHING)
-    assert isinstance(changed, MentionCreated)
-    assert [one.text for one in changed.ancestors][1] == "new words"
 
 
 def test_a_message_is_renewed_like_a_mention() -> None:

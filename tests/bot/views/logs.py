@@ -35,6 +35,7 @@ from schemas.feed import (
 )
 from schemas.record import Record
 from schemas.replies import ReplyCorrected, ReplyCreated, ReplyRetracted
+from schemas.reviews import PostChanged, ReviewAsked
 from tests.bot.make import BOT, NOW, NOW_MS
 
 KINDS: dict[type[BaseModel], tuple[str, str]] = {
@@ -48,6 +49,7 @@ KINDS: dict[type[BaseModel], tuple[str, str]] = {
     AccountChanged: (names.FEED_ACCOUNTS, names.ACCOUNT_CHANGED),
     ModerationCommanded: (names.BOT_MODERATION, names.MODERATION_COMMANDED),
     DecisionRecorded: (names.BOT_AUDIT, names.DECISION_RECORDED),
+    ReviewAsked: (names.BOT_REVIEWS, names.REVIEW_ASKED),
     ReplyCreated: (names.BOT_REPLIES, names.REPLY_CREATED),
     ReplyCorrected: (names.BOT_REPLIES, names.REPLY_CORRECTED),
     ReplyRetracted: (names.BOT_REPLIES, names.REPLY_RETRACTED),
@@ -191,6 +193,25 @@ def edited(post: Post | Message, text: str, revision: str = "r2", **fields: Any)
     if isinstance(new, Post):
         return PostEdited(post=new, previous_revision=post.revision)
     return MessageEdited(message=new, previous_revision=post.revision)
+
+
+def reviewed(uri: str, new: Post | None, talk: str = "conv-1") -> ReviewAsked:
+    """A reply in ``talk`` is to be looked at again: its post was edited, or deleted (none)."""
+    change = PostChanged(
+        uri=uri,
+        revision=new.revision if new else None,
+        version=new.version if new else None,
+        deleted=new is None,
+        post=new,
+        at=NOW,
+    )
+    return ReviewAsked(
+        conversation_id=talk,
+        source=Ref(uri="at://p/asking"),
+        decision_id="d",
+        private=False,
+        change=change,
+    )
 
 
 def garbled(record: Record, **members: Any) -> Record:

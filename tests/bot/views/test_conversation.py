@@ -24,7 +24,7 @@ from schemas.feed import (
 )
 from schemas.record import Record
 from tests.bot.make import ALICE, BOB, BOT, NOW, mention, mention_facet, message, post, run_of
-from tests.bot.views.logs import Log, built, deleted, edited, rows
+from tests.bot.views.logs import Log, built, deleted, edited, reviewed, rows
 
 VIEW = ConversationView()
 
@@ -65,6 +65,29 @@ def test_a_deleted_quote_leaves_no_text() -> None:
     assert "canary" in texts(log.view(VIEW))
     log.add(deleted("at://q/1", talk="other"))
     assert "canary" not in texts(log.view(VIEW))
+
+
+def test_a_quote_of_another_conversation_is_known_as_it_reads_now() -> None:
+    log = Log()
+    quoted = post("at://q/1", "canary", conversation_id="other", author=BOB)
+    asking = mention("@twite look", quoted=quoted, quote=quoted.ref)
+    log.add(asking)
+    new = quoted.model_copy(update={"text": "edited", "revision": "r2", "version": 2})
+    log.add(reviewed("at://q/1", new))
+    question = log.knowledge().question(asking.post.uri)
+    assert isinstance(question, MentionCreated)
+    assert question.quoted == new
+    stranger = new.model_copy(update={"author": ALICE, "version": 3, "text": "not theirs"})
+    log.add(reviewed("at://q/1", stranger))
+    question = log.knowledge().question(asking.post.uri)
+    assert isinstance(question, MentionCreated)
+    assert question.quoted == quoted
+    log.add(reviewed("at://q/1", None))
+    question = log.knowledge().question(asking.post.uri)
+    assert isinstance(question, MentionCreated)
+    assert question.quoted is None
+    shown = texts(log.view(VIEW))
+    assert not any(word in shown for word in ("canary", "edited", "not theirs"))
 
 
 def test_posts_of_another_conversation_are_no_posts_of_this_one() -> None:
@@ -126,7 +149,10 @@ def test_a_bad_record_says_why_and_writes_nothing() -> None:
 URIS = ["at://a", "at://b", "at://c"]
 EVENTS = st.tuples(
     st.sampled_from(
-        ["created", "edited", "deleted", "mention", "dm", "dm-edit", "dm-delete", "forget"]
+        [
+            *("created", "edited", "deleted", "mention", "quote-edit", "quote-delete"),
+            *("dm", "dm-edit", "dm-delete", "forget"),
+        ]
     ),
     st.sampled_from(URIS),
     st.sampled_from(["r1", "r2"]),
@@ -162,6 +188,10 @@ def log_of(events: list[tuple[str, ...]]) -> Log:
                 log.add(MessageEdited(message=private, previous_revision="r0"))
             case "dm-delete":
                 log.add(deleted(uri, MessageDeleted, talk))
+            case "quote-edit":
+                log.add(reviewed(uri, one, talk))
+            case "quote-delete":
+                log.add(reviewed(uri, None, talk))
             case "forget":
                 log.add(MessageCreated(message=message(f"{uri}/f", "/forget", **fields)))
     return log
