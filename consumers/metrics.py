@@ -149,6 +149,11 @@ class Tally:
         """Count ``by`` for these labels, in the order of the table."""
         self._counts[labels] = self._counts.get(labels, 0.0) + by
 
+    @property
+    def total(self) -> float:
+        """Over all labels."""
+        return sum(self._counts.values())
+
     def family(self) -> Metric:
         definition = _DEFINITIONS[self.name]
         family = CounterMetricFamily(self.name, definition.meaning, labels=definition.labels)
