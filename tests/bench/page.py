@@ -37,6 +37,8 @@ MEANING: Mapping[str, str] = {
     " without keeping anything.",
     "context-lookup": "How long the bot takes to look up what stands around a mention, in a view of"
     " a million posts that is being written meanwhile.",
+    "retraction": "How soon words are taken back when the post that they answered is deleted, while"
+    " the worker is at half of its load: over three topics and three transactions.",
     "soak": "Whether anything grows: memory, tasks and open files over steady load.",
 }
 

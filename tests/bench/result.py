@@ -17,7 +17,18 @@ from typing import Any, Self
 
 import psutil
 
-ORDER = ("P1", "P1-conversation", "P2", "P5", "P6", "P8", "view-rebuild", "context-lookup", "soak")
+ORDER = (
+    "P1",
+    "P1-conversation",
+    "P2",
+    "P5",
+    "P6",
+    "P8",
+    "view-rebuild",
+    "context-lookup",
+    "retraction",
+    "soak",
+)
 _COMPARE: Mapping[str, Callable[[float, float], bool]] = {"<=": operator.le, ">=": operator.ge}
 _ROOT = Path(__file__).resolve().parents[2]
 

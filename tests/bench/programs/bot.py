@@ -106,7 +106,7 @@ async def main(asked: dict[str, Any]) -> None:
     counter = Counter(asked["total"], full)
     watch(counter)
     settings = Settings(**asked["settings"])
-    engine = EchoEngine(0, settings.model.slots)
+    engine = EchoEngine(settings.model.echo.latency_ms, settings.model.slots)
     working = asyncio.create_task(run_worker(settings, engine=engine, stop=stop), name="worker")
     telling = asyncio.create_task(_tell(counter, full, stop), name="tell")
     await working
