@@ -150,3 +150,27 @@ async def test_the_state_is_read_in_the_event_loop() -> None:
 
 def test_the_docs_list_every_metric() -> None:
     assert all(f"`{definition.name}`" in as_markdown() for definition in TABLE)
+
+
+def view(*, ready: bool) -> ViewState:
+    return ViewState("conversation", "3", ready, 7, 1.5, 4096)
+
+
+def test_a_view_that_is_read_anew_is_not_ready() -> None:
+    assert asked("/readyz", lambda: state(views=(view(ready=True),)))[0] == 200
+    status, body = asked("/readyz", lambda: state(views=(view(ready=True), view(ready=False))))
+    assert (status, body["why"]) == (503, "views are being read")
+
+
+def test_views_are_in_the_metrics() -> None:
+    pages = application(lambda: state(views=(view(ready=True),)), lambda: True, Metrics())
+    with serving(ANY, pages) as port:
+        _, text = get(port, "/metrics")
+    labels = '{partition="3",view="conversation"}'
+    for name, value in [
+        ("twite_view_lag_records", 7.0),
+        ("twite_view_lag_seconds", 1.5),
+        ("twite_view_bytes", 4096.0),
+        ("twite_view_ready", 1.0),
+    ]:
+        assert f"{name}{labels} {value}" in text
