@@ -13,6 +13,7 @@ import hashlib
 from collections.abc import Iterable, Iterator, Sequence
 from datetime import datetime
 
+from bot.audience import is_confidential
 from bot.conversation import Decision
 from bot.publishing import Place, Publishing
 from bot.values import (
@@ -20,7 +21,6 @@ from bot.values import (
     BotIdentity,
     Source,
     conversation_of,
-    is_private,
     post_of,
     source_ref,
     written,
@@ -70,6 +70,7 @@ class Changes:
         if not decision.replies:
             return ()
         record, seen = decision.record, _versions(asked.data)
+        private = is_confidential(asked.data, decision.context)
         source = source_ref(asked.data)
         return tuple(
             self.reference(
@@ -81,7 +82,7 @@ class Changes:
                     partition=asked.partition,
                     source=source,
                     decision_id=record.decision_id,
-                    private=is_private(asked.data),
+                    private=private,
                 ),
                 asked.envelope,
             )

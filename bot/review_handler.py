@@ -15,6 +15,7 @@ from dataclasses import dataclass
 
 import structlog
 
+from bot.audience import ForAll, WouldLeak, audience_of, is_confidential
 from bot.audit import dead_letter_record
 from bot.changes import Changes, built_on
 from bot.conversation import Decision
@@ -31,7 +32,7 @@ from bot.reviews import (
     settled_without_asking,
     without_question,
 )
-from bot.values import Asked, Question, Setup, is_open, is_private, post_of, visibility_of
+from bot.values import Asked, Question, Setup, is_open, post_of, visibility_of
 from consumers.handler import GiveUp, Job, RetryLater, StopPartition
 from consumers.lanes import Share
 from model.engine import EngineError, RequestRefused
@@ -208,6 +209,7 @@ class ReviewsHandler:
         return Making(bot, decision, self._publishing.now())
 
     def _outputs(self, review: Review, judged: Judged) -> tuple[Output, ...]:
+        _check_audience(judged)
         said = [self._said(one, review, judged.replies) for one in judged.verdict.said]
         record = self._record(review, judged)
         private = _is_private(review, judged)
@@ -303,6 +305,17 @@ def _event_id(said: ReplyCorrected | ReplyRetracted) -> str:
     return f"{said.reply_id}/{said.decision_id}"
 
 
+def _check_audience(judged: Judged) -> None:
+    """New words on a public topic are made of public words only. Raises ``WouldLeak``."""
+    replies, asked, decision = judged.replies, judged.asked, judged.decision
+    if judged.verdict.outcome is not Outcome.CORRECTED or replies is None or replies.private:
+        return
+    if asked is None or decision is None:
+        raise WouldLeak("new words without a question")
+    if not isinstance(audience_of(asked.data, decision.context, decision.replies), ForAll):
+        raise WouldLeak("words for the asker among those for all")
+
+
 def _is_private(review: Review, judged: Judged) -> bool:
     """Whether the decision record may hold, or tell of, what is not public or unlisted."""
     change = review.data.change
@@ -312,10 +325,10 @@ def _is_private(review: Review, judged: Judged) -> bool:
         return True
     if judged.replies is not None and judged.replies.private:
         return True
-    if judged.asked is not None and is_private(judged.asked.data):
-        return True
-    decision = judged.decision
-    return decision is not None and not all(is_open(post.visibility) for post in decision.context)
+    if judged.asked is None:
+        return False
+    context = judged.decision.context if judged.decision is not None else ()
+    return is_confidential(judged.asked.data, context)
 
 
 def _version(ref: Ref, review: Review, asked: Asked | None) -> int | None:
