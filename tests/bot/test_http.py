@@ -14,7 +14,14 @@ from prometheus_client.parser import text_string_to_metric_families
 from bot.errors import Trouble
 from bot.http import STALLED_S, Status, application, serving
 from bot.settings import HttpSettings
-from consumers.metrics import TABLE, Metrics, PartitionState, WorkerState, as_markdown
+from consumers.metrics import (
+    TABLE,
+    Metrics,
+    PartitionState,
+    ViewState,
+    WorkerState,
+    as_markdown,
+)
 
 ANY = HttpSettings(port=0)
 
@@ -157,13 +164,15 @@ def view(*, ready: bool) -> ViewState:
 
 
 def test_a_view_that_is_read_anew_is_not_ready() -> None:
-    assert asked("/readyz", lambda: state(views=(view(ready=True),)))[0] == 200
-    status, body = asked("/readyz", lambda: state(views=(view(ready=True), view(ready=False))))
+    assert asked("/readyz", lambda: worker_state(views=(view(ready=True),)))[0] == 200
+    status, body = asked(
+        "/readyz", lambda: worker_state(views=(view(ready=True), view(ready=False)))
+    )
     assert (status, body["why"]) == (503, "views are being read")
 
 
 def test_views_are_in_the_metrics() -> None:
-    pages = application(lambda: state(views=(view(ready=True),)), lambda: True, Metrics())
+    pages = application(lambda: worker_state(views=(view(ready=True),)), lambda: True, Metrics())
     with serving(ANY, pages) as port:
         _, text = get(port, "/metrics")
     labels = '{partition="3",view="conversation"}'
