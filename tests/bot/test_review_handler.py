@@ -1,0 +1,285 @@
+"""Reviews as records: one decision each, the words on the topic of the reply, never twice."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from typing import Any
+
+import pytest
+
+from bot.audit import Trace, decision_record
+from bot.changes import Changes
+from bot.context import Kind, Why, thread_post
+from bot.conversation import Decision
+from bot.knowledge import KnowledgeUnavailable, ReplySet
+from bot.memory import NoKnowledge
+from bot.publishing import Place, Publishing
+from bot.review_handler import ReviewsHandler
+from bot.values import Asked, post_of
+from consumers.handler import GiveUp, RetryLater, StopPartition
+from model.engine import EngineUnavailable, RequestRefused
+from schemas import codec, names
+from schemas.audit import DecisionRecorded
+from schemas.codes import Outcome, SkipReason
+from schemas.feed import MentionCreated, Visibility
+from schemas.record import Output, Record
+from schemas.replies import ReplyCorrected, ReplyCreated, ReplyRetracted
+from schemas.reviews import PostChanged, ReferenceMade, ReviewAsked
+from tests.bot.make import BOT, NOW, envelope, mention, post, setup
+from tests.bot.test_reviews import SOURCE, part, standing
+
+QUOTE = post("at://p/quoted", "secret", revision="q2", version=2)
+PUBLISHING = Publishing(BOT.id, lambda: NOW)
+
+
+class Known(NoKnowledge):
+    """Knows one reply and its question. ``caught_up``: whether the views are."""
+
+    def __init__(self, replies: ReplySet | None = None, *, question: bool = True) -> None:
+        super().__init__()
+        self.shown = replies
+        self.caught_up = True
+        self._question = mention(quoted=QUOTE) if question else None
+
+    async def reached(self, timestamp_ms: int) -> bool:
+        return self.caught_up
+
+    def replies_to(self, source_uri: str) -> ReplySet | None:
+        return self.shown
+
+    def question(self, uri: str) -> MentionCreated | None:
+        return self._question
+
+
+class Engine:
+    """Stands for the whole way of an answer: says ``text``, or raises."""
+
+    def __init__(self, text: str = "Better.", error: Exception | None = None) -> None:
+        self.text = text
+        self.error = error
+        self.visibility = "public"
+        self.asked: list[Asked] = []
+
+    async def __call__(self, asked: Asked) -> Decision:
+        self.asked.append(asked)
+        if self.error is not None:
+            raise self.error
+        source = post_of(asked.data)  # type: ignore[arg-type]
+        record = decision_record(Trace(asked=asked), setup(), NOW, Outcome.REPLIED)
+        seen = QUOTE.model_copy(update={"visibility": self.visibility})
+        context = (
+            thread_post(seen, Kind.QUOTED, Why.QUOTED, BOT.id),
+            thread_post(source, Kind.ASKING, Why.ASKING, BOT.id),  # type: ignore[arg-type]
+        )
+        record = record.model_copy(update={"context": tuple(one.item() for one in context)})
+        reply = ReplyCreated(
+            reply_id="today",
+            conversation_id="conv-1",
+            in_reply_to=source.ref,
+            root=source.ref,
+            author=BOT,
+            text=self.text,
+            visibility=Visibility(self.visibility),
+            part=1,
+            parts=1,
+            built_on=tuple(one.ref for one in context),
+            decision_id=record.decision_id,
+            hops=1,
+            created_at=NOW,
+        )
+        return Decision((reply,), record, context)
+
+
+def handler(known: Known, engine: Engine | None = None) -> ReviewsHandler:
+    changes = Changes(setup().bot, PUBLISHING, 4)
+    return ReviewsHandler(setup(), PUBLISHING, changes, known, engine or Engine())
+
+
+def record_of(change: PostChanged, *, offset: int = 7, private: bool = False) -> Record:
+    data = ReviewAsked(
+        conversation_id="conv-1",
+        source=SOURCE,
+        decision_id="decision-1",
+        private=private,
+        change=change,
+    )
+    place = Place(names.BOT_REVIEWS, "conv-1")
+    made = PUBLISHING.output(place, names.REVIEW_ASKED, f"r{offset}", data, envelope())
+    return Record(
+        topic=names.BOT_REVIEWS,
+        partition=2,
+        offset=offset,
+        timestamp_ms=0,
+        key=made.key,
+        value=made.value,
+        headers=made.headers,
+    )
+
+
+def deleted(uri: str = SOURCE.uri) -> PostChanged:
+    return PostChanged(uri=uri, deleted=True, at=NOW)
+
+
+def edited(**fields: Any) -> PostChanged:
+    new = QUOTE.model_copy(update=fields)
+    return PostChanged(uri=new.uri, revision=new.revision, version=2, post=new, at=NOW)
+
+
+async def run(one: ReviewsHandler, record: Record) -> Sequence[Output]:
+    return await one.handle(one.open(record), attempt=1)
+
+
+def read(outputs: Sequence[Output]) -> list[Any]:
+    return [
+        codec.decode(
+            Record(
+                topic=one.topic,
+                partition=one.partition or 0,
+                offset=0,
+                timestamp_ms=0,
+                key=one.key,
+                value=one.value,
+                headers=one.headers,
+            )
+        ).data
+        for one in outputs
+    ]
+
+
+async def test_a_retraction_and_its_decision_go_out_together() -> None:
+    outputs = await run(handler(Known(standing())), record_of(deleted()))
+    retraction, decision = read(outputs)
+    assert [one.topic for one in outputs] == [names.BOT_REPLIES, names.BOT_AUDIT]
+    assert isinstance(retraction, ReplyRetracted)
+    assert isinstance(decision, DecisionRecorded)
+    assert (decision.outcome, decision.reason) == (Outcome.RETRACTED, SkipReason.DELETED)
+    assert decision.reply_ids == (retraction.reply_id,)
+    assert decision.decision_id == retraction.decision_id
+    place = decision.input.topic, decision.input.partition, decision.input.offset
+    assert place == (names.BOT_REVIEWS, 2, 7)
+
+
+async def test_a_correction_tells_what_the_reply_is_built_on_now() -> None:
+    outputs = await run(handler(Known(standing())), record_of(edited()))
+    correction, decision, reference = read(outputs)
+    assert isinstance(correction, ReplyCorrected)
+    assert correction.text == "Better."
+    assert decision.outcome is Outcome.CORRECTED
+    assert isinstance(reference, ReferenceMade)
+    assert (reference.uri, reference.revision, reference.version) == (QUOTE.uri, "q2", 2)
+    assert reference.source == SOURCE
+    assert reference.partition == 2
+
+
+async def test_two_changes_at_once_take_the_reply_back_once() -> None:
+    """The views show neither decision yet."""
+    one = handler(Known(standing()))
+    first = read(await run(one, record_of(deleted())))
+    second = read(await run(one, record_of(deleted("at://p/quoted"), offset=8)))
+    assert [type(data) for data in first] == [ReplyRetracted, DecisionRecorded]
+    (decision,) = second
+    assert (decision.outcome, decision.reason) == (Outcome.SKIPPED, SkipReason.TAKEN_BACK)
+
+
+async def test_what_was_decided_here_counts_until_the_views_show_it() -> None:
+    known, engine = Known(standing()), Engine("Better.")
+    one = handler(known, engine)
+    await run(one, record_of(edited()))
+    engine.text = "Part 1."  # what the views still show
+    again = read(await run(one, record_of(edited(revision="q3"), offset=8)))
+    assert isinstance(again[0], ReplyCorrected)
+    known.shown = standing(part(text="Part 1.", revision=again[0].revision))
+    kept = read(await run(one, record_of(edited(revision="q4"), offset=9)))
+    assert [data.reason for data in kept] == [SkipReason.KEPT]
+
+
+async def test_the_question_is_asked_at_the_place_of_the_review() -> None:
+    engine = Engine()
+    await run(handler(Known(standing()), engine), record_of(edited(text="new")))
+    (asked,) = engine.asked
+    assert (asked.topic, asked.partition, asked.offset) == (names.BOT_REVIEWS, 2, 7)
+    assert isinstance(asked.data, MentionCreated)
+    assert asked.data.quoted is not None
+    assert asked.data.quoted.text == "new"
+
+
+async def test_a_private_reply_is_changed_in_private() -> None:
+    replies = standing(part(visibility=Visibility.DIRECT), private=True)
+    outputs = await run(handler(Known(replies)), record_of(deleted(), private=True))
+    assert [one.topic for one in outputs] == [names.BOT_DIRECT_REPLIES, names.BOT_AUDIT_PRIVATE]
+    assert dict(outputs[0].headers)["ce_type"] == names.DIRECT_REPLY_RETRACTED.encode()
+
+
+async def test_words_that_became_narrower_leave_the_public_topics() -> None:
+    engine = Engine("the secret")
+    engine.visibility = "direct"
+    outputs = await run(handler(Known(standing()), engine), record_of(edited(visibility="direct")))
+    retraction, decision = read(outputs)
+    assert isinstance(retraction, ReplyRetracted)
+    assert decision.reason == SkipReason.VISIBILITY
+    assert [one.topic for one in outputs] == [names.BOT_REPLIES, names.BOT_AUDIT_PRIVATE]
+    assert not any(b"secret" in (o.value or b"") for o in outputs if o.topic == names.BOT_REPLIES)
+
+
+async def test_a_prompt_that_the_engine_refuses_today_takes_the_reply_back() -> None:
+    engine = Engine(error=RequestRefused("too-long", "x"))
+    outputs = await run(handler(Known(standing()), engine), record_of(edited()))
+    assert read(outputs)[1].reason == SkipReason.NO_ANSWER
+
+
+@pytest.mark.parametrize("error", [EngineUnavailable("x"), KnowledgeUnavailable("x")])
+async def test_trouble_that_may_pass_is_tried_again(error: Exception) -> None:
+    with pytest.raises(RetryLater):
+        await run(handler(Known(standing()), Engine(error=error)), record_of(edited()))
+
+
+async def test_views_that_stay_behind_stop_the_partition() -> None:
+    known = Known(standing())
+    known.caught_up = False
+    one = handler(known)
+    job = one.open(record_of(deleted()))
+    with pytest.raises(RetryLater):
+        await one.handle(job, attempt=1)
+    with pytest.raises(StopPartition):
+        await one.handle(job, attempt=3)
+
+
+async def test_without_its_question_a_deleted_post_still_takes_the_reply_back() -> None:
+    outputs = await run(handler(Known(standing(), question=False)), record_of(deleted(QUOTE.uri)))
+    assert isinstance(read(outputs)[0], ReplyRetracted)
+
+
+@pytest.mark.parametrize("spoil", [lambda r: replace(r, value=b"{"), lambda r: r])
+def test_a_review_that_is_given_up_has_its_private_dead_letter(
+    spoil: Callable[[Record], Record],
+) -> None:
+    record = spoil(record_of(deleted()))
+    error = GiveUp("retries-exhausted", "x")
+    outputs = handler(Known()).give_up(record, error, attempts=5)
+    assert [one.topic for one in outputs] == [
+        names.BOT_DEAD_LETTERS_PRIVATE,
+        names.BOT_AUDIT_PRIVATE,
+    ]
+    (decision,) = read(outputs[1:])
+    assert (decision.outcome, decision.reason) == (Outcome.DEAD_LETTERED, "retries-exhausted")
+
+
+def test_what_is_no_review_is_given_up() -> None:
+    record = replace(record_of(deleted()), value=b"{")
+    with pytest.raises(GiveUp, match="not-json"):
+        handler(Known()).open(record)
+
+
+def test_reviews_of_one_reply_share_a_lane_and_those_of_one_change_a_flow() -> None:
+    one = handler(Known())
+    first, second = one.open(record_of(deleted())), one.open(record_of(edited(), offset=8))
+    assert first.lane == second.lane
+    assert first.share.flows != second.share.flows
+    assert first.share.priority > second.share.priority
+
+
+async def test_logs_and_records_hold_no_words(capsys: pytest.CaptureFixture[str]) -> None:
+    outputs = await run(handler(Known(standing())), record_of(deleted(QUOTE.uri)))
+    shown = capsys.readouterr()
+    assert "secret" not in shown.out + shown.err
+    (decision,) = (data for data in read(outputs) if isinstance(data, DecisionRecorded))
+    assert "secret" not in decision.model_dump_json()
