@@ -109,6 +109,9 @@ class Demo:
             stack.enter_context(tempfile.TemporaryDirectory(prefix="twite-demo-"))
         )
         folder.mkdir(parents=True, exist_ok=True)
+        if self._own_broker and self.settings.views.directory is None:
+            views = self.settings.views.model_copy(update={"directory": folder / "views"})
+            self.settings = self.settings.model_copy(update={"views": views})
         self.worker = WorkerProcess(self.settings, folder / "worker.log", self._detail)
         stack.push_async_exit(self._stop_worker)
         await self.worker.start()

@@ -4,7 +4,9 @@ All of them use one consumer group. The topics of the contract have fixed names,
 group would answer what the first one has answered.
 """
 
+import functools
 import io
+import tempfile
 from collections.abc import Callable
 from pathlib import Path
 
@@ -12,10 +14,16 @@ from rich.console import Console
 
 from bot.demo import Demo
 from bot.observe import Outcome
-from bot.settings import EchoSettings, KafkaSettings, ModelSettings, Settings
+from bot.settings import EchoSettings, KafkaSettings, ModelSettings, Settings, ViewsSettings
 from tests.conftest import Kafka
 
 GROUP = "twite-tests"
+
+
+@functools.cache
+def _views() -> "tempfile.TemporaryDirectory[str]":
+    """A folder for the views of all workers of this run; gone at its end."""
+    return tempfile.TemporaryDirectory(prefix="twite-test-views-", ignore_cleanup_errors=True)
 
 
 def echo_settings(kafka: Kafka, latency_ms: float = 0.0) -> Settings:
@@ -27,6 +35,7 @@ def echo_settings(kafka: Kafka, latency_ms: float = 0.0) -> Settings:
             group_instance_id="the-worker",  # back at once after a kill: one worker at a time
         ),
         model=ModelSettings(engine="echo", echo=EchoSettings(latency_ms=latency_ms)),
+        views=ViewsSettings(directory=Path(_views().name)),
     )
 
 
