@@ -10,7 +10,7 @@ import pytest
 from bot.feed import Entry, FeedError, check_file, read_file, read_line
 from bot.settings import BotSettings
 from schemas.codec import Undecodable, decode
-from schemas.feed import MentionCreated, MessageCreated
+from schemas.feed import MentionCreated, MessageCreated, PostDeleted, PostEdited
 from tests.bot.outcomes import as_record
 
 DOCS = Path(__file__).parents[2] / "docs"
@@ -29,7 +29,7 @@ def played(entry: dict[str, Any]) -> Entry:
 
 
 def test_every_event_of_the_page_is_one_of_the_contract() -> None:
-    small, whole, message, _ = [played(entry).output for entry in shown()]
+    small, whole, message, edit, deletion, _ = [played(entry).output for entry in shown()]
     first, second, third = (decode(as_record(output)) for output in (small, whole, message))
     assert (small.topic, small.key) == ("feed.mentions", b"thread-1")
     assert isinstance(first.data, MentionCreated)
@@ -41,6 +41,13 @@ def test_every_event_of_the_page_is_one_of_the_contract() -> None:
     assert second.data.ancestors[-1].ref == second.data.post.parent
     assert isinstance(third.data, MessageCreated)
     assert message.topic == "feed.direct-messages"
+    fourth, fifth = decode(as_record(edit)).data, decode(as_record(deletion)).data
+    assert isinstance(fourth, PostEdited)
+    assert fourth.post.uri == second.data.quoted.uri
+    assert fourth.previous_revision == second.data.quoted.revision
+    assert isinstance(fifth, PostDeleted)
+    assert fifth.ref == first.data.post.ref
+    assert (edit.topic, deletion.topic, deletion.key) == ("feed.posts", "feed.posts", small.key)
 
 
 def test_the_raw_record_of_the_page_is_garbage_with_bytes() -> None:
