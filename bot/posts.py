@@ -22,6 +22,7 @@ from schemas.record import Output, Record
 log = structlog.get_logger(__name__)
 
 _CREATED = names.POST_CREATED.encode()
+_NOTHING = "nothing to do"  # the lane of what takes none
 
 
 class PostsHandler:
@@ -34,19 +35,17 @@ class PostsHandler:
     def open(self, record: Record) -> Job:
         """Never raises."""
         if any(name == "ce_type" and value == _CREATED for name, value in record.headers):
-            return Job(record, ("created", record.offset), None)
+            return Job(record, _NOTHING, None, done=True)
         try:
             event = codec.decode(record)
         except Undecodable as error:
             self.skipped[error.code.value] += 1
             log.info("skipped", topic=record.topic, offset=record.offset, code=error.code.value)
-            return Job(record, ("skipped", record.offset), None)
+            return Job(record, _NOTHING, None, done=True)
         return Job(record, ("post", _uri(event)), event)
 
     async def handle(self, job: Job, *, attempt: int) -> Sequence[Output]:
-        """What changed, if anything did."""
-        if job.payload is None:
-            return ()
+        """What changed."""
         event: Event[PostEdited | PostDeleted] = job.payload
         return self._changes.of_post(job.record, event.envelope, event.data)
 

@@ -39,10 +39,12 @@ log = structlog.get_logger(__name__)
 Data = Mapping[str, Any]
 Kind = Literal["made", "changed"]
 
+_NOTHING = "nothing to do"  # the lane of what takes none
 NEWEST_CHANGES = 100  # of a post, that are looked at to find the one that counts
 TEXT_BYTES = 4 * 1024 * 1024  # of texts that one change sends out; further reviews go without
 RECENT = 100_000  # records kept in memory where no view takes them over
 _MADE = "SELECT offset, data FROM made WHERE uri = ? AND offset < ? ORDER BY offset"
+_HAS_CHANGED = "SELECT 1 FROM changed WHERE uri = ? LIMIT 1"
 _CHANGED = (
     "SELECT offset, data FROM changed WHERE uri = ? AND offset < ? ORDER BY offset DESC LIMIT ?"
 )
@@ -152,6 +154,15 @@ class References:
                 found[place] = Change.of(place, data)
         return newest(found[place] for place in sorted(found))
 
+    def has_changed(self, uri: str) -> bool:
+        """Whether anything is known to have happened to a post, or can't be told now."""
+        if any(kind == "changed" for _, kind, _ in self._recent.get(uri, ())):
+            return True
+        try:
+            return bool(self._rows(_HAS_CHANGED, uri))
+        except StopPartition:
+            return True
+
     def _memory(self, uri: str, offset: int) -> Iterator[tuple[int, Kind, Data]]:
         return (entry for entry in self._recent.get(uri, ()) if entry[0] < offset)
 
@@ -186,14 +197,12 @@ class ReferencesHandler:
             kind, data = read(record)
         except BadRecord as error:
             log.warning("skipped", topic=record.topic, offset=record.offset, code=error.code)
-            return Job(record, ("skipped", record.offset), None)
+            return Job(record, _NOTHING, None, done=True)
         self._references.add(record.offset, kind, data)
-        return Job(record, ("post", data["uri"]), (kind, data))
+        return Job(record, ("post", data["uri"]), (kind, data), done=self._is_quiet(kind, data))
 
     async def handle(self, job: Job, *, attempt: int) -> Sequence[Output]:
         """The reviews that this record makes necessary. Raises ``StopPartition``."""
-        if job.payload is None:
-            return ()
         kind, data = job.payload
         asked = list(self._asked(kind, data, job.record.offset))
         return self._outputs(asked, job.record) if asked else ()
@@ -201,6 +210,11 @@ class ReferencesHandler:
     def give_up(self, record: Record, error: GiveUp, *, attempts: int) -> Sequence[Output]:
         """A review must not be lost: another worker, or this one later, tries again."""
         raise StopPartition(f"{error.code} on {record.topic}")
+
+    def _is_quiet(self, kind: Kind, data: Data) -> bool:
+        """Whether nothing comes of it, as is so for most: a reply was built on a post that
+        nothing is known to have happened to."""
+        return kind == "made" and not self._references.has_changed(data["uri"])
 
     def _asked(self, kind: Kind, data: Data, offset: int) -> Iterator[tuple[Data, Change]]:
         """References to look at again, each with the change that is the reason."""

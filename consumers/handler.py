@@ -39,13 +39,15 @@ class Job:
     """A record that was opened: its lane, and whatever the handler made of its bytes.
 
     ``share`` says whose share of the worker it uses up (author, thread); without one it is
-    served in the order of arrival.
+    served in the order of arrival. ``done``: a record of ``silent_topics`` of which nothing
+    comes; it takes no slot, waits for nobody, and ``handle`` is not called.
     """
 
     record: Record
     lane: Hashable
     payload: Any
     share: Share = NO_SHARE
+    done: bool = False
 
 
 class Handler(Protocol):

@@ -262,7 +262,10 @@ class Worker(ConsumerRebalanceListener):  # type: ignore[misc]  # aiokafka has n
     def _enqueue(self, partition: AssignedPartition, record: Record) -> None:
         try:
             job = partition.handler.open(record)
-            self._slots.put((partition, job.lane), Work(partition, record, job), job)
+            if job.done and record.topic in self._config.silent_topics:
+                partition.finish(record.offset, ())
+            else:
+                self._slots.put((partition, job.lane), Work(partition, record, job), job)
             return
         except GiveUp as error:
             given_up = error

@@ -100,7 +100,11 @@ def handler(view: View | None = None) -> ReferencesHandler:
 
 
 async def run(one: ReferencesHandler, record: Record) -> list[ReviewAsked]:
-    return [_read(output) for output in await one.handle(one.open(record), attempt=1)]
+    """As the runtime calls it: what is done when it is opened is not handled."""
+    job = one.open(record)
+    if job.done:
+        return []
+    return [_read(output) for output in await one.handle(job, attempt=1)]
 
 
 def _read(output: Output) -> ReviewAsked:
@@ -187,6 +191,12 @@ async def test_the_texts_of_a_viral_post_do_not_fill_the_log() -> None:
     with_text = [review.change.post is not None for review in last]
     assert with_text == [True] * 5 + [False] * 3
     assert {review.change.revision for review in last} == {"r2"}
+
+
+def test_most_references_are_done_when_they_are_opened() -> None:
+    one = handler()
+    opened = [one.open(record) for record in on_log([made("a"), deleted(), made("b")])]
+    assert [job.done for job in opened] == [True, False, False]
 
 
 async def test_what_nobody_of_ours_wrote_is_skipped() -> None:

@@ -1,7 +1,7 @@
 """The reading side of the worker against a consumer that is in the middle of a rebalance."""
 
-from collections.abc import Callable
-from dataclasses import dataclass, field
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field, replace
 from typing import Any, cast
 
 import pytest
@@ -9,8 +9,10 @@ from aiokafka import TopicPartition
 
 from consumers.batches import BatchTooLarge
 from consumers.config import WorkerConfig
+from consumers.handler import Job
 from consumers.partition import AssignedPartition
 from consumers.worker import Worker
+from schemas.record import Output, Record
 
 SOURCE, OTHER = TopicPartition("in", 0), TopicPartition("in", 1)
 CONFIG = WorkerConfig(bootstrap_servers="none:1", group_id="g", topics=("in",))
@@ -142,3 +144,33 @@ async def test_an_assignment_that_was_never_revoked_is_closed_before_the_next_be
     await closing
     assert stale.calls == ["forget", "close"]
     assert not worker._rejoin_wanted, "the group has just settled"
+
+
+@dataclass
+class Quiet:
+    """An assigned partition whose records are done when they are opened."""
+
+    finished: list[int] = field(default_factory=list)
+
+    @property
+    def handler(self) -> "Quiet":
+        return self
+
+    def open(self, record: Record) -> Job:
+        return Job(record, "lane", None, done=True)
+
+    def finish(self, offset: int, outputs: Sequence[Output]) -> None:
+        assert outputs == ()
+        self.finished.append(offset)
+
+
+@pytest.mark.parametrize(("silent", "taken"), [({"in"}, [7]), ({"other"}, [])])
+async def test_what_is_done_when_it_is_opened_takes_no_slot_where_silence_is_allowed(
+    silent: set[str], taken: list[int]
+) -> None:
+    config = replace(CONFIG, silent_topics=frozenset(silent))
+    worker = Worker(config, lambda topic, partition: cast("Any", None))
+    record = Record(topic="in", partition=0, offset=7, timestamp_ms=0, key=None, value=b"")
+    worker._enqueue(cast("Any", quiet := Quiet()), record)
+    assert quiet.finished == taken
+    assert worker._slots.lanes.waiting == 1 - len(taken)
