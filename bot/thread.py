@@ -58,7 +58,9 @@ def _run(data: MentionCreated, knowledge: Knowledge) -> list[_Step]:
         if not broken:
             child = post
             known.add(post.uri)
-    if not data.ancestors_complete or broken:
+    # One that says it is complete and has nothing of what its post answers is not believed.
+    complete = data.ancestors_complete and (data.ancestors or data.post.parent is None)
+    if not complete or broken:
         steps += _from_view(child, known, knowledge)
     return steps[::-1]
 

@@ -59,6 +59,8 @@ def test_an_event_that_says_it_is_complete_is_believed() -> None:
     above = thread("root", "one")
     data = under(above[-1], ancestors=above[1:]).model_copy(update={"ancestors_complete": True})
     assert [text for _, text, _ in seen(data, told(*above))] == ["one", "why?"]
+    nothing = data.model_copy(update={"ancestors": ()})
+    assert [text for _, text, _ in seen(nothing, told(*above))] == ["root", "one", "why?"]
 
 
 def test_posts_are_seen_as_they_read_now() -> None:
