@@ -146,10 +146,11 @@ async def test_an_assignment_that_was_never_revoked_is_closed_before_the_next_be
     assert not worker._rejoin_wanted, "the group has just settled"
 
 
-@dataclass
+@dataclass(eq=False)
 class Quiet:
     """An assigned partition whose records are done when they are opened."""
 
+    source: TopicPartition = SOURCE
     finished: list[int] = field(default_factory=list)
 
     @property
