@@ -247,6 +247,7 @@ async def _work(
         views=views,
         wait_s=settings.views.wait_ms / 1000,
         partitions=partitions,
+        max_attempts=settings.worker.max_attempts,
         quotas=quotas,
         activity=running.activity,
     )

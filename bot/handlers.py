@@ -30,7 +30,7 @@ from bot.references import References, ReferencesHandler
 from bot.review_handler import Ask, ReviewsHandler
 from bot.values import Asked, Setup
 from bot.views.references import ReferencesView
-from consumers.handler import Handler
+from consumers.handler import Handler, StopPartition
 from consumers.views.views import OpenView, Views
 from model.engine import Engine
 from schemas import names
@@ -68,7 +68,8 @@ class Handlers:
     """Makes the handlers of one worker, on its event loop.
 
     ``views`` None: they are switched off. ``wait_s``: how long an answer waits for them.
-    ``partitions``: how many the topics of a conversation have. ``activity`` counts outcomes.
+    ``partitions``: how many the topics of a conversation have; ``max_attempts``: of a record.
+    ``activity`` counts outcomes.
     """
 
     def __init__(
@@ -79,6 +80,7 @@ class Handlers:
         views: Views | None = None,
         wait_s: float = 0.0,
         partitions: int = 1,
+        max_attempts: int = 5,
         quotas: Quotas | None = None,
         activity: Activity | None = None,
         now: Callable[[], datetime] = utc_now,
@@ -88,6 +90,7 @@ class Handlers:
         self._engine = engine
         self._views = views
         self._wait_s = wait_s
+        self._max_attempts = max_attempts
         self._quotas = quotas
         self._activity = activity
         self._now = now
@@ -141,7 +144,12 @@ class Handlers:
     def _reviews(self, partition: int) -> ReviewsHandler:
         knowledge = self._knowledge_of(partition)
         return ReviewsHandler(
-            self._setup, self._publishing, self._changes, knowledge, self._ask(knowledge)
+            self._setup,
+            self._publishing,
+            self._changes,
+            knowledge,
+            self._ask(knowledge),
+            max_attempts=self._max_attempts,
         )
 
     def _ask(self, knowledge: Knowledge) -> Ask:
@@ -173,7 +181,13 @@ class Handlers:
         return KnowledgeOfViews(open_views, self._setup.bot.id, wait_s=self._wait_s)
 
     def _view(self, partition: int, name: str) -> OpenView | None:
-        return None if self._views is None else self._views.of(partition)[name]
+        """Raises ``StopPartition`` where the views were closed meanwhile."""
+        if self._views is None:
+            return None
+        opened = self._views.of(partition).get(name)
+        if opened is None:
+            raise StopPartition(f"the view {name} is closed")
+        return opened
 
     def _counted(self, handler: Handler) -> Handler:
         return handler if self._activity is None else Counted(handler, self._activity)

@@ -54,7 +54,6 @@ log = structlog.get_logger(__name__)
 Ask = Callable[[Asked], Awaitable[Decision]]
 """Answers a question as today: ``bot.conversation.answer`` with all that it needs."""
 
-PATIENCE = 3  # attempts in which the views may be behind before the partition is given back
 PENDING = 10_000  # replies whose last decision the views have not shown yet
 
 _KINDS = {
@@ -87,7 +86,8 @@ class Judged:
 
 
 class ReviewsHandler:
-    """The handler of one assignment of one partition of ``bot.reviews``."""
+    """The handler of one assignment of one partition of ``bot.reviews``. In the last of
+    ``max_attempts`` views that are still behind stop the partition."""
 
     def __init__(
         self,
@@ -96,12 +96,15 @@ class ReviewsHandler:
         changes: Changes,
         knowledge: Knowledge,
         ask: Ask,
+        *,
+        max_attempts: int = 5,
     ) -> None:
         self._setup = setup
         self._publishing = publishing
         self._changes = changes
         self._knowledge = knowledge
         self._ask = ask
+        self._max_attempts = max_attempts
         self._pending: OrderedDict[str, ReplySet] = OrderedDict()  # by source URI
 
     def open(self, record: Record) -> Job:
@@ -149,7 +152,7 @@ class ReviewsHandler:
         """Everything that led to the review was committed before now."""
         if await self._knowledge.reached(round(self._publishing.now().timestamp() * 1000)):
             return
-        if attempt >= PATIENCE:
+        if attempt >= self._max_attempts:
             raise StopPartition("the views stay behind the reviews")
         raise RetryLater("the views are behind the reviews")
 
