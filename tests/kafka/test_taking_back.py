@@ -279,7 +279,8 @@ async def test_killed_between_a_deletion_and_its_retraction_each_is_made_once(
     """Killed at moments of chance, most of them within the quarter of a second it takes."""
     chance = random.Random(5)
     posts = [people.asking() for _ in range(24)]
-    worker = WorkerProcess(settings, tmp_path / "worker.log", lambda line: None)
+    told = settings.model_copy(update={"logging": LoggingSettings(format="json")})
+    worker = WorkerProcess(told, tmp_path / "worker.log", lambda line: None)
     await worker.start()
     try:
         replied = [await people.replied(post) for post in posts]
