@@ -50,14 +50,13 @@ def gather(
     post = written(asked.data)
     if post is None or asked.seen.duplicate_of:
         return Facts(now_ms=now_ms, max_age_hours=max_age_hours)
-    latest = knowledge.latest(post.uri)
     return Facts(
         now_ms=now_ms,
         max_age_hours=max_age_hours,
         asker=knowledge.account(post.author.id),
         conversation_blocked=knowledge.conversation_blocked(post.conversation_id),
         stopped=knowledge.stopped("direct" if isinstance(post, Message) else "mention"),
-        gone=latest is not None and latest.deleted,
+        gone=knowledge.is_deleted(post.uri, "message" if isinstance(post, Message) else "post"),
         echo=echoes is not None and _is_echo(asked, post, bot_id, knowledge, echoes),
     )
 

@@ -243,6 +243,10 @@ class Known(NoKnowledge):
         stored: Stored | None = self.known.get("posts", {}).get(uri)
         return stored
 
+    def is_deleted(self, uri: str, kind: str) -> bool:
+        stored = self.latest(uri)
+        return stored is not None and stored.deleted
+
 
 class Spent(NoQuotas):
     """Says what it is told, and keeps who asked."""
