@@ -1,0 +1,287 @@
+"""The whole way of taking back in one process: any order of events, of topics and of crashes.
+
+Every topic has one partition and is a list. ``World.step`` handles the next record of a topic as
+a worker would, and a crash forgets what was only in memory. Whatever the order, in the end each
+reply says what it would say today, or was taken back once.
+"""
+
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import timedelta
+from typing import Any, cast
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from bot.handlers import INPUT_TOPICS, Handlers
+from bot.knowledge import ReplySet
+from bot.known import KnowledgeOfViews
+from bot.views import VIEWS
+from bot.views.records import own_event
+from consumers.handler import Handler
+from model.echo import EchoEngine
+from schemas import codec, names
+from schemas.feed import DeletedBy, MentionCreated, Post, PostCreated, PostDeleted, PostEdited
+from schemas.record import Output, Record
+from tests.bot.make import BOB, BOT, NOW, NOW_MS, asked, envelope, mention_facet, post, setup
+from tests.bot.views.logs import Opened, built
+
+PLAIN, THREADED, ROOT, QUOTE = "at://plain", "at://threaded", "at://root", "at://quote"
+URIS = (PLAIN, THREADED, ROOT, QUOTE)
+CALL = "@twite"
+
+
+@dataclass
+class Rows(Opened):
+    """An open view, as the handlers read it."""
+
+    def rows(self, sql: str, parameters: Sequence[Any]) -> list[Any]:
+        return self.db.execute(sql, parameters).fetchall()
+
+
+class World:
+    """Topics, views that are always caught up, and the handlers of a worker."""
+
+    def __init__(self) -> None:
+        self.topics: dict[str, list[Record]] = {}
+        self.done: Counter[str] = Counter()
+        self.views = {view.name: Rows(built(view, [])) for view in VIEWS}
+        self.posts = {uri: _first(uri) for uri in URIS}
+        self.deleted: set[str] = set()
+        self.asked: set[str] = set()
+        self.crash()
+
+    # The worker.
+
+    def crash(self) -> None:
+        """Another worker goes on; what is on the topics is all that it knows."""
+        self.engine = EchoEngine()
+        views = cast("Any", self)
+        made = Handlers(setup(), self.engine, views=views, counter=lambda: 0.0, now=lambda: NOW)
+        self.handlers: dict[str, Handler] = {topic: made.make(topic, 0) for topic in INPUT_TOPICS}
+
+    def of(self, partition: int) -> dict[str, Rows]:
+        """Stands for ``consumers.views.Views``."""
+        return self.views
+
+    async def step(self, topic: str) -> bool:
+        """Handle the next record; False where there is none."""
+        waiting = self.topics.get(topic, [])[self.done[topic] :]
+        if not waiting:
+            return False
+        await self.engine.start()
+        job = self.handlers[topic].open(waiting[0])
+        outputs = () if job.done else await self.handlers[topic].handle(job, attempt=1)
+        self.done[topic] += 1
+        for output in outputs:
+            self.append(output)
+        return True
+
+    async def drain(self) -> None:
+        """Until nothing is left to do; that comes to an end."""
+        for _ in range(300):
+            if not [topic for topic in INPUT_TOPICS if await self.step(topic)]:
+                return
+        raise AssertionError("it never comes to an end")
+
+    def append(self, output: Output) -> None:
+        log = self.topics.setdefault(output.topic, [])
+        record = Record(
+            topic=output.topic,
+            partition=0,
+            offset=len(log),
+            timestamp_ms=NOW_MS + sum(map(len, self.topics.values())),
+            key=output.key,
+            value=output.value,
+            headers=output.headers,
+        )
+        log.append(record)
+        for view in VIEWS:
+            if record.topic in view.topics:
+                view.apply(self.views[view.name].db, record)
+                self.views[view.name].positions = {f"{record.topic}/0": record.offset + 1}
+
+    # The platform.
+
+    def tell(self, topic: str, kind: str, data: Any, key: str) -> None:
+        count = sum(map(len, self.topics.values()))
+        self.append(codec.encode(topic, key, envelope(kind, id=f"event-{count}"), data))
+
+    def write(self, uri: str) -> None:
+        one = self.posts[uri]
+        self.tell(names.FEED_POSTS, names.POST_CREATED, PostCreated(post=one), one.conversation_id)
+
+    def mention(self, uri: str) -> None:
+        one = self.posts[uri]
+        threaded = uri == THREADED
+        data = MentionCreated(
+            post=one,
+            mentioned_account_id=BOT.id,
+            ancestors=(self.posts[ROOT],) if threaded else (),
+            ancestors_complete=threaded,
+            quoted=self.posts[QUOTE] if threaded else None,
+        )
+        self.asked.add(uri)
+        self.tell(names.FEED_MENTIONS, names.MENTION_CREATED, data, one.conversation_id)
+
+    def edit(self, uri: str, *, by_mention: bool = False) -> None:
+        before = self.posts[uri]
+        if uri in self.deleted:
+            return
+        text = f"{CALL} again" if uri in (PLAIN, THREADED) else "again"
+        version = before.version + 1
+        self.posts[uri] = before.model_copy(
+            update={
+                "text": f"{text} {version}",
+                "revision": f"r{version}",
+                "version": version,
+                "edited_at": NOW + timedelta(seconds=version),
+            }
+        )
+        if by_mention and uri in (PLAIN, THREADED):
+            self.mention(uri)
+            return
+        data = PostEdited(post=self.posts[uri], previous_revision=before.revision)
+        self.tell(names.FEED_POSTS, names.POST_EDITED, data, before.conversation_id)
+
+    def delete(self, uri: str) -> None:
+        one = self.posts[uri]
+        self.deleted.add(uri)
+        data = PostDeleted(
+            ref=one.ref,
+            conversation_id=one.conversation_id,
+            deleted_by=DeletedBy.AUTHOR,
+            deleted_at=NOW,
+        )
+        self.tell(names.FEED_POSTS, names.POST_DELETED, data, one.conversation_id)
+
+    # What came of it.
+
+    def replies_to(self, uri: str) -> ReplySet | None:
+        return self.knowledge().replies_to(uri)
+
+    def knowledge(self) -> KnowledgeOfViews:
+        return KnowledgeOfViews(lambda: self.views, BOT.id, wait_s=0.0)
+
+    def told(self, topic: str) -> list[tuple[str, dict[str, Any]]]:
+        return [own_event(record) for record in self.topics.get(topic, ())]
+
+
+def _first(uri: str) -> Post:
+    conversation = {QUOTE: "elsewhere"}.get(uri, "conv-1")
+    if uri not in (PLAIN, THREADED):
+        return post(uri, f"words of {uri}", conversation_id=conversation, author=BOB)
+    text = f"{CALL} at first"
+    threaded = uri == THREADED
+    root, quote = (_first(ROOT).ref, _first(QUOTE).ref) if threaded else (None, None)
+    facets = (mention_facet(text, CALL, BOT.id),)
+    return post(uri, text, facets=facets, parent=root, root=root, quote=quote)
+
+
+async def settled(world: World) -> World:
+    """After everything was done; what must hold whatever happened."""
+    await world.drain()
+    replies = world.told(names.BOT_REPLIES)
+    made = Counter(d["reply_id"] for kind, d in replies if kind == names.REPLY_CREATED)
+    gone = Counter(d["reply_id"] for kind, d in replies if kind == names.REPLY_RETRACTED)
+    assert set(made.values()) | set(gone.values()) <= {1}
+    decided = [(d["input"]["topic"], d["input"]["offset"]) for _, d in world.told(names.BOT_AUDIT)]
+    inputs = [(t, n) for t in INPUT_TOPICS for n in range(len(world.topics.get(t, ())))]
+    silent = (names.FEED_POSTS, names.BOT_REFERENCES)
+    assert sorted(decided) == sorted(place for place in inputs if place[0] not in silent)
+    for uri in world.asked:
+        await _says_what_it_would_say_today(world, uri)
+    return world
+
+
+async def _says_what_it_would_say_today(world: World, uri: str) -> None:
+    replies = world.replies_to(uri)
+    if replies is None:
+        return
+    if uri in world.deleted:
+        assert replies.standing == ()
+        return
+    question = world.knowledge().question(uri)
+    assert question is not None
+    reviews = cast("Any", world.handlers[names.BOT_REVIEWS])
+    today = await reviews._ask(asked(question))
+    assert [one.text for one in replies.standing] == [one.text for one in today.replies]
+
+
+def test_a_world_begins_silent() -> None:
+    assert World().topics == {}
+
+
+async def test_deleted_after_the_answer() -> None:
+    world = World()
+    world.mention(PLAIN)
+    await world.drain()
+    assert world.replies_to(PLAIN) is not None
+    world.delete(PLAIN)
+    await settled(world)
+    (decision,) = [d for _, d in world.told(names.BOT_AUDIT) if d["outcome"] == "retracted"]
+    assert decision["reason"] == "deleted"
+
+
+@pytest.mark.parametrize("by_mention", [False, True])
+async def test_edited_after_the_answer(by_mention: bool) -> None:
+    world = World()
+    world.mention(PLAIN)
+    await world.drain()
+    before = world.replies_to(PLAIN)
+    world.edit(PLAIN, by_mention=by_mention)
+    await settled(world)
+    after = world.replies_to(PLAIN)
+    assert before is not None
+    assert after is not None
+    assert after.standing[0].reply_id == before.standing[0].reply_id
+    assert after.standing[0].text != before.standing[0].text
+
+
+@pytest.mark.parametrize("uri", [ROOT, QUOTE])
+async def test_what_it_was_built_on_is_edited_and_then_deleted(uri: str) -> None:
+    world = World()
+    world.write(ROOT)
+    world.mention(THREADED)
+    await world.drain()
+    texts = []
+    for change in (world.edit, world.delete):
+        change(uri)
+        await settled(world)
+        replies = world.replies_to(THREADED)
+        assert replies is not None
+        texts.append(replies.standing[0].text)
+    assert len(set(texts)) == 2
+
+
+_MOVES = st.one_of(
+    st.tuples(st.sampled_from(["mention"]), st.sampled_from([PLAIN, THREADED])),
+    st.tuples(st.sampled_from(["edit", "edit-by-mention", "delete"]), st.sampled_from(URIS)),
+    st.tuples(st.just("step"), st.sampled_from(INPUT_TOPICS)),
+    st.tuples(st.just("step"), st.sampled_from(INPUT_TOPICS)),
+    st.tuples(st.just("crash"), st.just("")),
+)
+
+
+@settings(deadline=None)
+@given(st.lists(_MOVES, max_size=40))
+async def test_whatever_happens_in_whatever_order(moves: list[tuple[str, str]]) -> None:
+    world = World()
+    world.write(ROOT)
+    for move, what in moves:
+        match move:
+            case "mention":
+                world.mention(what)
+            case "edit":
+                world.edit(what)
+            case "edit-by-mention":
+                world.edit(what, by_mention=True)
+            case "delete":
+                world.delete(what)
+            case "step":
+                await world.step(what)
+            case "crash":
+                world.crash()
+    await settled(world)
