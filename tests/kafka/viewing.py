@@ -12,6 +12,10 @@ from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from pathlib import Path
 
+from bot.clients import cluster_id
+from bot.remembering import views_of
+from bot.settings import Settings
+from consumers.metrics import Metrics
 from consumers.views.follow import FollowConfig
 from consumers.views.view import View
 from consumers.views.views import OpenView, Views
@@ -37,6 +41,21 @@ async def viewing(
         yield views_
     finally:
         await views_.close()
+
+
+@asynccontextmanager
+async def viewing_bot(settings: Settings, partitions: Sequence[int]) -> AsyncIterator[Views]:
+    """The bot's own views, as a worker opens them."""
+    cluster = await cluster_id(settings.kafka)
+    views = views_of(settings, cluster, Metrics())
+    assert views is not None
+    await views.start()
+    try:
+        for partition in partitions:
+            await views.open(partition)
+        yield views
+    finally:
+        await views.close()
 
 
 def texts(view: OpenView) -> list[bytes]:
