@@ -5,9 +5,9 @@ a worker would, and a crash forgets what was only in memory. Whatever the order,
 reply says what it would say today, or was taken back once.
 """
 
+import sqlite3
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass
 from datetime import timedelta
 from typing import Any, cast
 
@@ -20,34 +20,65 @@ from bot.knowledge import ReplySet
 from bot.known import KnowledgeOfViews
 from bot.views import VIEWS
 from bot.views.records import own_event
-from consumers.handler import Handler
+from consumers.handler import Handler, Job, RetryLater
+from consumers.views.view import View
+from consumers.views.views import ViewLost
 from model.echo import EchoEngine
 from schemas import codec, names
 from schemas.feed import DeletedBy, MentionCreated, Post, PostCreated, PostDeleted, PostEdited
 from schemas.record import Output, Record
 from tests.bot.make import BOB, BOT, NOW, NOW_MS, asked, envelope, mention_facet, post, setup
-from tests.bot.views.logs import Opened, built
+from tests.bot.views.logs import built
 
 PLAIN, THREADED, ROOT, QUOTE = "at://plain", "at://threaded", "at://root", "at://quote"
 URIS = (PLAIN, THREADED, ROOT, QUOTE)
 CALL = "@twite"
 
 
-@dataclass
-class Rows(Opened):
-    """An open view, as the handlers read it."""
+class Rows:
+    """An open view, as the handlers read it. It takes records in when somebody waits for them,
+    or when it likes."""
+
+    def __init__(self, view: View) -> None:
+        self.db = built(view, [])
+        self.positions: dict[str, int] = {}
+        self.stuck = False
+        self._view = view
+        self._waiting: list[Record] = []
+
+    @property
+    def as_of_ms(self) -> int:
+        return 0 if self._waiting else NOW_MS * 2
+
+    async def reached(self, timestamp_ms: int, timeout_s: float) -> bool:
+        if not self.stuck:
+            self.catch_up()
+        return not self._waiting
+
+    def put(self, record: Record) -> None:
+        if record.topic in self._view.topics:
+            self._waiting.append(record)
+
+    def catch_up(self) -> None:
+        for record in self._waiting:
+            self._view.apply(self.db, record)
+            self.positions[f"{record.topic}/0"] = record.offset + 1
+        self._waiting = []
 
     def rows(self, sql: str, parameters: Sequence[Any]) -> list[Any]:
         return self.db.execute(sql, parameters).fetchall()
 
+    def lost(self, error: sqlite3.Error) -> ViewLost:
+        raise error
+
 
 class World:
-    """Topics, views that are always caught up, and the handlers of a worker."""
+    """Topics, views that lag behind them, and the handlers of a worker."""
 
     def __init__(self) -> None:
         self.topics: dict[str, list[Record]] = {}
         self.done: Counter[str] = Counter()
-        self.views = {view.name: Rows(built(view, [])) for view in VIEWS}
+        self.views = {view.name: Rows(view) for view in VIEWS}
         self.posts = {uri: _first(uri) for uri in URIS}
         self.deleted: set[str] = set()
         self.asked: set[str] = set()
@@ -56,24 +87,41 @@ class World:
     # The worker.
 
     def crash(self) -> None:
-        """Another worker goes on; what is on the topics is all that it knows."""
+        """Another worker goes on, with views that were caught up before it reads anything; what
+        is on the topics is all that it knows."""
+        self.catch_up()
         self.engine = EchoEngine()
         views = cast("Any", self)
         made = Handlers(setup(), self.engine, views=views, counter=lambda: 0.0, now=lambda: NOW)
+        self.opened: dict[str, Job] = {}
         self.handlers: dict[str, Handler] = {topic: made.make(topic, 0) for topic in INPUT_TOPICS}
 
     def of(self, partition: int) -> dict[str, Rows]:
         """Stands for ``consumers.views.Views``."""
         return self.views
 
+    def catch_up(self) -> None:
+        for view in self.views.values():
+            view.catch_up()
+
+    def stick(self, *, stuck: bool) -> None:
+        """Nobody's waiting helps while the views are stuck."""
+        for view in self.views.values():
+            view.stuck = stuck
+
     async def step(self, topic: str) -> bool:
-        """Handle the next record; False where there is none."""
+        """Handle the next record; False where there is none, or it must wait for the views."""
         waiting = self.topics.get(topic, [])[self.done[topic] :]
         if not waiting:
             return False
         await self.engine.start()
-        job = self.handlers[topic].open(waiting[0])
-        outputs = () if job.done else await self.handlers[topic].handle(job, attempt=1)
+        job = self.opened.get(topic) or self.handlers[topic].open(waiting[0])
+        self.opened[topic] = job
+        try:
+            outputs = () if job.done else await self.handlers[topic].handle(job, attempt=1)
+        except RetryLater:
+            return False
+        del self.opened[topic]
         self.done[topic] += 1
         for output in outputs:
             self.append(output)
@@ -98,10 +146,8 @@ class World:
             headers=output.headers,
         )
         log.append(record)
-        for view in VIEWS:
-            if record.topic in view.topics:
-                view.apply(self.views[view.name].db, record)
-                self.views[view.name].positions = {f"{record.topic}/0": record.offset + 1}
+        for view in self.views.values():
+            view.put(record)
 
     # The platform.
 
@@ -182,7 +228,9 @@ def _first(uri: str) -> Post:
 
 async def settled(world: World) -> World:
     """After everything was done; what must hold whatever happened."""
+    world.stick(stuck=False)
     await world.drain()
+    world.catch_up()
     replies = world.told(names.BOT_REPLIES)
     made = Counter(d["reply_id"] for kind, d in replies if kind == names.REPLY_CREATED)
     gone = Counter(d["reply_id"] for kind, d in replies if kind == names.REPLY_RETRACTED)
@@ -217,7 +265,7 @@ def test_a_world_begins_silent() -> None:
 async def test_deleted_after_the_answer() -> None:
     world = World()
     world.mention(PLAIN)
-    await world.drain()
+    await settled(world)
     assert world.replies_to(PLAIN) is not None
     world.delete(PLAIN)
     await settled(world)
@@ -229,7 +277,7 @@ async def test_deleted_after_the_answer() -> None:
 async def test_edited_after_the_answer(by_mention: bool) -> None:
     world = World()
     world.mention(PLAIN)
-    await world.drain()
+    await settled(world)
     before = world.replies_to(PLAIN)
     world.edit(PLAIN, by_mention=by_mention)
     await settled(world)
@@ -245,7 +293,7 @@ async def test_what_it_was_built_on_is_edited_and_then_deleted(uri: str) -> None
     world = World()
     world.write(ROOT)
     world.mention(THREADED)
-    await world.drain()
+    await settled(world)
     texts = []
     for change in (world.edit, world.delete):
         change(uri)
@@ -261,6 +309,8 @@ _MOVES = st.one_of(
     st.tuples(st.sampled_from(["edit", "edit-by-mention", "delete"]), st.sampled_from(URIS)),
     st.tuples(st.just("step"), st.sampled_from(INPUT_TOPICS)),
     st.tuples(st.just("step"), st.sampled_from(INPUT_TOPICS)),
+    st.tuples(st.just("catch-up"), st.sampled_from([view.name for view in VIEWS])),
+    st.tuples(st.just("stick"), st.sampled_from(["stuck", "free"])),
     st.tuples(st.just("crash"), st.just("")),
 )
 
@@ -282,6 +332,10 @@ async def test_whatever_happens_in_whatever_order(moves: list[tuple[str, str]]) 
                 world.delete(what)
             case "step":
                 await world.step(what)
+            case "catch-up":
+                world.views[what].catch_up()
+            case "stick":
+                world.stick(stuck=what == "stuck")
             case "crash":
                 world.crash()
     await settled(world)
