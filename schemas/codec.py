@@ -9,7 +9,6 @@ value there, value not too large, headers, type, topic, the value's bytes, its J
 schema, its key (see ``codes.ErrorCode``).
 """
 
-import json
 from typing import Any, Final
 
 from pydantic import BaseModel, ValidationError
@@ -42,7 +41,8 @@ def is_tombstone(record: Record) -> bool:
 
 
 def encode(topic: str, key: str | bytes | None, envelope: Envelope, data: BaseModel) -> Output:
-    """An event as a record to publish: headers in fixed order, members sorted, nulls written.
+    """An event as a record to publish: headers and members in a fixed order, that of the model's
+    fields, nulls written.
 
     ``key`` is the conversation (on ``feed.accounts`` the account, on ``bot.moderation`` the
     subject); on the audit topics, where no conversation is known, whatever key the source has.
@@ -56,14 +56,8 @@ def encode(topic: str, key: str | bytes | None, envelope: Envelope, data: BaseMo
         _check_key(raw_key, kind, data)
     except Fault as fault:
         raise ValueError(f"{envelope.type} on {topic}: {fault.detail}") from None
-    value = json.dumps(
-        data.model_dump(mode="json"),
-        ensure_ascii=False,
-        allow_nan=False,
-        sort_keys=True,
-        separators=(",", ":"),
-    )
-    return Output(topic=topic, key=raw_key, value=value.encode(), headers=headers.write(envelope))
+    value = data.__pydantic_serializer__.to_json(data)
+    return Output(topic=topic, key=raw_key, value=value, headers=headers.write(envelope))
 
 
 def _decode(record: Record) -> Event[Any]:

@@ -4,12 +4,14 @@ UUIDv5 (RFC 9562) under one fixed namespace of the JSON array, written without s
 with nothing escaped that need not be, in UTF-8.
 """
 
+import functools
 import json
 import uuid
 
 NAMESPACE = uuid.UUID("6f0c8a52-3d1e-5b7a-9c44-7477697465b0")
 
 
+@functools.lru_cache(maxsize=10_000)  # it is asked for at every step of an input
 def decision_id(bot_id: str, cluster_id: str, topic: str, partition: int, offset: int) -> str:
     """Id of the decision on one input record."""
     return _id(bot_id, cluster_id, topic, partition, offset)
@@ -26,6 +28,8 @@ def follow_up_id(cause: str, kind: str, uri: str) -> str:
     return _id(cause, kind, uri)
 
 
+_ENCODER = json.JSONEncoder(ensure_ascii=False, separators=(",", ":"))
+
+
 def _id(*parts: str | int) -> str:
-    name = json.dumps(parts, ensure_ascii=False, separators=(",", ":"))
-    return str(uuid.uuid5(NAMESPACE, name))
+    return str(uuid.uuid5(NAMESPACE, _ENCODER.encode(parts)))

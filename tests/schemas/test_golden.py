@@ -108,21 +108,19 @@ READ: dict[str, tuple[str, bytes, bytes, Any]] = {
     ),
 }
 
-# As Twite writes them: members sorted, nulls there, nothing escaped that need not be.
+# As Twite writes them: in the order of the fields, nulls there, no needless escapes.
 WRITTEN: dict[str, tuple[str, bytes, bytes, Any]] = {
     "twite.bot.reply.created.v1": (
         "bot.replies",
         b"conv:1",
         (
-            b'{"author":{"bot":true,"created_at":null,"display_name":"Twite","handle":"twite",'
-            b'"id":"acct:bot"},"built_on":[{"revision":"cid2","uri":"at://p/2"}],'
-            b'"conversation_id":"conv:1","created_at":"2026-11-24T06:00:00Z","decision_id":"d",'
-            b'"facets":[],"hops":1,"in_reply_to":{"revision":"cid2","uri":"at://p/2"},'
-            b'"labels":["automated"],"langs":["fr"],"part":1,"parts":1,"prompt_hash":null,'
-            b'"reply_id":"r",'
-            b'"root":{"revision":null,"uri":"at://p/1"},'
-            b'"text":"h\xc3\xa9 \xf0\x9f\x98\x80 \\"\\u0000",'
-            b'"visibility":"unlisted"}'
+            b'{"text":"h\xc3\xa9 \xf0\x9f\x98\x80 \\"\\u0000","facets":[],"reply_id":"r",'
+            b'"conversation_id":"conv:1","in_reply_to":{"uri":"at://p/2","revision":"cid2"},'
+            b'"root":{"uri":"at://p/1","revision":null},"author":{"id":"acct:bot",'
+            b'"handle":"twite","display_name":"Twite","bot":true,"created_at":null},'
+            b'"langs":["fr"],"visibility":"unlisted","part":1,"parts":1,"labels":["automated"],'
+            b'"built_on":[{"uri":"at://p/2","revision":"cid2"}],"decision_id":"d","hops":1,'
+            b'"prompt_hash":null,"created_at":"2026-11-24T06:00:00Z"}'
         ),
         ReplyCreated(
             reply_id="r",
@@ -144,7 +142,7 @@ WRITTEN: dict[str, tuple[str, bytes, bytes, Any]] = {
     "twite.bot.moderation.commanded.v1": (
         "bot.moderation",
         b"r",
-        b'{"command":"takedown","decision_id":null,"moderator":"m","reason":"rude","subject":"r"}',
+        b'{"command":"takedown","subject":"r","reason":"rude","moderator":"m","decision_id":null}',
         ModerationCommanded(command="takedown", subject="r", reason="rude", moderator="m"),
     ),
 }
