@@ -7,7 +7,7 @@ own in a worker (``consumers/views/views.py``), since writing to SQLite blocks i
 
     add → place (where does the file end, is the log still the same?) → read → caught up
 
-Two topics' ends are asked through a second consumer: a broker answers one request of a
+The ends of logs are asked through consumers of their own: a broker answers one request of a
 connection after another, so behind a waiting fetch the answer would come late.
 """
 
@@ -37,14 +37,28 @@ from schemas.record import Record
 
 log = structlog.get_logger(__name__)
 
+WAIT_MS = 100  # of a fetch for something new
+_POLL_MS = 25  # of a turn of the loop, and so of a change of what is followed
 _CAUTIOUS_MS = 20
-WAIT_MS = 100  # of a fetch for something new, and so of a change of what is followed
 BATCH_RECORDS = 2_000
 TRIM_ROWS = 300
 OPEN_TRANSACTIONS_S = 25.0  # no transaction of ours is open for longer than 20 s
 _MAX_FETCH_BYTES = 16 * 1024 * 1024
 _TOPIC_TRIES = 8
 _TOPIC_PAUSE_S = 0.25
+
+
+@dataclass(frozen=True, slots=True)
+class _Ends:
+    """Where logs end: what is committed, and what was written to those of our own."""
+
+    committed: Mapping[TopicPartition, int]
+    uncommitted: Mapping[TopicPartition, int]
+
+    @property
+    def written(self) -> Mapping[TopicPartition, int]:
+        return {**self.committed, **self.uncommitted}
+
 
 Found = Mapping[TopicPartition, Sequence[Record]]
 
@@ -86,7 +100,10 @@ class Follower:
         self._turned = asyncio.Event()
         self._stopping = False
         self._consumer: AIOKafkaConsumer | None = None
-        self._asker: AIOKafkaConsumer | None = None
+        self._askers: list[AIOKafkaConsumer] = []  # for what is committed, and for all
+        self._asking: asyncio.Task[_Ends] | None = None
+        self._asking_next: asyncio.Task[_Ends] | None = None
+        self._backoff = (config.retry_base_s, config.retry_cap_s)
         self._heard: dict[TopicPartition, tuple[int, int]] = {}  # answers: the last, the one before
         self._cautious = False  # a batch could not be unpacked: find out whose
         self._probing: asyncio.Task[None] | None = None
@@ -169,23 +186,25 @@ class Follower:
 
     async def connect(self) -> None:
         """Wait until a broker answers."""
-        self._asker = await self._started()
+        for isolation in ("read_committed", "read_uncommitted"):
+            self._askers.append(await self._started(isolation))
         self._consumer = await self._started()
 
     async def close(self) -> None:
         """Close every store and the sockets, within a bound."""
         for followed in list(self._followed):
             await self.drop(followed)
-        if self._probing is not None:
-            self._probing.cancel()
-        for consumer in (self._consumer, self._asker):
+        for task in (self._probing, self._asking, self._asking_next):
+            if task is not None:
+                task.cancel()
+        for consumer in (self._consumer, *self._askers):
             if consumer is not None:
                 await bounded(consumer.stop())
 
-    async def _started(self) -> AIOKafkaConsumer:
+    async def _started(self, isolation: str = "read_committed") -> AIOKafkaConsumer:
         config = self._config
         for attempt in itertools.count(1):
-            consumer = new_consumer(config)
+            consumer = new_consumer(config, isolation)
             try:
                 await consumer.start()
                 return consumer
@@ -193,7 +212,7 @@ class Follower:
                 await bounded(consumer.stop())
                 unreachable = BrokerUnreachable(config.bootstrap_servers, error)
                 log.warning(str(unreachable), attempt=attempt)
-            await asyncio.sleep(full_jitter(attempt, config.retry_base_s, config.retry_cap_s))
+            await asyncio.sleep(full_jitter(attempt, *self._backoff))
         raise AssertionError("unreachable")
 
     async def partitions(self, topics: Iterable[str]) -> dict[str, frozenset[int]]:
@@ -221,10 +240,10 @@ class Follower:
         asker = self._of_asker()
         return await asker.beginning_offsets(sources), await asker.end_offsets(sources)
 
-    def _of_asker(self) -> AIOKafkaConsumer:
-        if self._asker is None:
+    def _of_asker(self, *, uncommitted: bool = False) -> AIOKafkaConsumer:
+        if len(self._askers) < 2:
             raise RuntimeError("not connected")
-        return self._asker
+        return self._askers[uncommitted]
 
     # The life of one view: find its place, read, be ready.
 
@@ -259,8 +278,7 @@ class Follower:
                 followed.anew = "damaged"
             except Exception as error:
                 log.warning("no place for a view yet", error=_told(error), attempt=attempt)
-            base, cap = self._config.retry_base_s, self._config.retry_cap_s
-            await asyncio.sleep(full_jitter(attempt, base, cap))
+            await asyncio.sleep(full_jitter(attempt, *self._backoff))
 
     async def _place(self, followed: Followed) -> None:
         store, sources = followed.store, list(followed.sources)
@@ -298,19 +316,17 @@ class Follower:
         return starts, before_ms
 
     async def _reach_end(self, followed: Followed) -> None:
-        """Until it has what was committed when this was called, and what our own topics held."""
+        """Until it has what was committed when this was called, and of our own topics also what
+        stands behind a transaction that was open then."""
         followed.asked_ms = asked_ms = _now_ms()
-        own = [s for s in followed.sources if s.topic in self._config.own_topics]
         if followed.limits:
             await self._until(followed.is_at_limits)
             return
-        await self._until(lambda: followed.arranged and self._all_heard(followed, asked_ms))
-        ends = {source: self._highwater(source) for source in own}
+        ends = await self._ends()
+        await self._until(lambda: followed.has(ends.committed))
         try:
             async with asyncio.timeout(OPEN_TRANSACTIONS_S):
-                await self._until(
-                    lambda: all(followed.next.get(s, 0) >= e for s, e in ends.items())
-                )
+                await self._until(lambda: followed.has(ends.written))
         except TimeoutError:
             log.error(
                 "a transaction is open for too long; a view goes on without what is behind it"
@@ -318,17 +334,30 @@ class Follower:
                 view=followed.store.view.name,
                 key=followed.store.key,
             )
-        await self._until(lambda: followed.as_of_ms >= asked_ms)
+        followed.has_all(asked_ms)
+        self._moved.add(followed)
 
-    def _all_heard(self, followed: Followed, asked_ms: int) -> bool:
-        """Has the broker been asked for each of its partitions since then?"""
-        return all(self._heard.get(s, (0, 0))[1] >= asked_ms for s in followed.sources)
+    async def _ends(self) -> "_Ends":
+        """Where the logs of all that is followed end, asked after this was called; one answer
+        for all who ask while another one is on its way."""
+        if self._asking_next is None:
+            self._asking_next = asyncio.create_task(self._ask(self._asking), name="ends of logs")
+        return await asyncio.shield(self._asking_next)
 
-    def _highwater(self, source: TopicPartition) -> int:
-        consumer = self._consumer
-        if consumer is None or source not in consumer.assignment():
-            return 0
-        return int(consumer.highwater(source) or 0)
+    async def _ask(self, before: "asyncio.Task[_Ends] | None") -> "_Ends":
+        if before is not None:
+            await asyncio.wait([before])
+        self._asking, self._asking_next = self._asking_next, None
+        for attempt in itertools.count(1):
+            sources = list({source for followed in self._followed for source in followed.sources})
+            own = [source for source in sources if source.topic in self._config.own_topics]
+            try:
+                committed = await self._of_asker().end_offsets(sources)
+                return _Ends(committed, await self._of_asker(uncommitted=True).end_offsets(own))
+            except (KafkaError, OSError, TimeoutError) as error:
+                log.warning("the ends of logs are not known", error=told(error), attempt=attempt)
+            await asyncio.sleep(full_jitter(attempt, *self._backoff))
+        raise AssertionError("unreachable")
 
     async def _until(self, holds: Callable[[], bool]) -> None:
         while not holds():
@@ -357,8 +386,7 @@ class Follower:
             except Exception as error:
                 failures += 1
                 log.error("following views failed", error=_told(error), attempt=failures)
-                base, cap = self._config.retry_base_s, self._config.retry_cap_s
-                await asyncio.sleep(full_jitter(failures, base, cap))
+                await asyncio.sleep(full_jitter(failures, *self._backoff))
                 await self._renew()
         self._turn()
 
@@ -375,7 +403,7 @@ class Follower:
             await self._changed.wait()
             return
         more_to_trim = self._trim()
-        found = await self._poll(consumer, 0 if more_to_trim else WAIT_MS)
+        found = await self._poll(consumer, 0 if more_to_trim else _POLL_MS)
         positions = {source: await consumer.position(source) for source in consumer.assignment()}
         for followed in list(self._followed):
             if followed.arranged:
@@ -548,7 +576,7 @@ class Follower:
                         self._tell([(followed, followed.news())])
 
 
-def new_consumer(config: FollowConfig) -> AIOKafkaConsumer:
+def new_consumer(config: FollowConfig, isolation: str = "read_committed") -> AIOKafkaConsumer:
     """A consumer without a group that never moves by itself."""
     batches.install(batches.TolerantRecords.limit_bytes)  # as the worker has set it
     return AIOKafkaConsumer(
@@ -557,7 +585,7 @@ def new_consumer(config: FollowConfig) -> AIOKafkaConsumer:
         group_id=None,
         enable_auto_commit=False,
         auto_offset_reset="none",  # a place that is gone means another log
-        isolation_level="read_committed",
+        isolation_level=isolation,
         fetch_max_wait_ms=WAIT_MS,
         fetch_max_bytes=_MAX_FETCH_BYTES,
         **config.client,

@@ -134,13 +134,25 @@ class Followed:
             news = True
         return news
 
+    def has(self, ends: Mapping[TopicPartition, int]) -> bool:
+        """Is everything applied that stands before these ends, on logs that it knows again?"""
+        return (
+            self.arranged
+            and not self._expected
+            and all(self.next[source] >= ends.get(source, 0) for source in self.sources)
+        )
+
+    def has_all(self, asked_ms: int) -> None:
+        """It has everything that was on its logs at that time."""
+        self.as_of = {source: max(known, asked_ms) for source, known in self.as_of.items()}
+
     def probed(self) -> bool:
         """Look whether an end that was asked for is reached; whether that told anything."""
         before = self.as_of_ms
         left = []
         for asked_ms, ends in self.probes:
             if all(self.next[source] >= end for source, end in ends.items()):
-                self.as_of = {source: max(known, asked_ms) for source, known in self.as_of.items()}
+                self.has_all(asked_ms)
             else:
                 left.append((asked_ms, ends))
         self.probes = left
