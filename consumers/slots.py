@@ -33,8 +33,9 @@ log = structlog.get_logger(__name__)
 
 Lane = tuple[AssignedPartition, Hashable]
 
-# Handlers that never wait must still let the event loop turn.
-_RECORDS_PER_TURN = 32
+# Handlers that never wait must still let the event loop turn: a heartbeat that is late by the
+# session's timeout costs all partitions. Seconds.
+_TURN_S = 0.02
 # A handler that never waits is through with all records before a second task is needed.
 _STARTED_AT_ONCE = 8
 
@@ -81,6 +82,8 @@ class Slots:
         self._changed = changed
         self._stopped = False
         self._more_to_start = False
+        self._turn_ends = 0.0
+        self._turn_asked = False
         self._running: set[asyncio.Task[None]] = set()
         self._since: dict[asyncio.Task[None], tuple[float, Work]] = {}  # the longest first
         self._stuck: list[Lane] = []  # busy until their partition goes
@@ -145,16 +148,28 @@ class Slots:
     async def _serve(self) -> None:
         """One slot: record after record, until there is none or the slot is not wanted."""
         task = cast("asyncio.Task[None]", asyncio.current_task())
-        served = 0
-        while not self._stopped and len(self._running) <= self.limit:
+        while True:
+            await self._young_turn()
+            if self._stopped or len(self._running) > self.limit:
+                return
             taken = self.lanes.take()
             if taken is None:
                 return
             await self._handle(task, *taken)
             self._changed()
-            served += 1
-            if served % _RECORDS_PER_TURN == 0:
-                await asyncio.sleep(0)
+
+    async def _young_turn(self) -> None:
+        """Returns at once while this turn of the loop is young, else in one that is: all slots
+        together begin nothing more in it after ``_TURN_S``."""
+        while time.monotonic() >= self._turn_ends:
+            if not self._turn_asked:
+                self._turn_asked = True
+                asyncio.get_running_loop().call_soon(self._begin_turn)
+            await asyncio.sleep(0)
+
+    def _begin_turn(self) -> None:
+        self._turn_asked = False
+        self._turn_ends = time.monotonic() + _TURN_S
 
     async def _handle(self, task: asyncio.Task[None], lane: Lane, work: Work) -> None:
         started = time.monotonic()

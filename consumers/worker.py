@@ -35,6 +35,7 @@ log = structlog.get_logger(__name__)
 
 POLL_TIMEOUT_MS = 200
 POLL_RECORDS = 500
+ASK_RECORDS = 250  # taken in of one partition before the event loop turns
 STOP_TIMEOUT_S = 5.0
 
 
@@ -195,10 +196,12 @@ class Worker(ConsumerRebalanceListener):  # type: ignore[misc]  # aiokafka has n
         self._turn += 1
         order = sorted(asked)
         order = order[self._turn % len(order) :] + order[: self._turn % len(order)]
-        share = max(1, room // len(order))
+        share = min(ASK_RECORDS, max(1, room // len(order)))
         found = False
         for source in order:
-            found = await self._ask(consumer, source, asked, share) or found
+            if await self._ask(consumer, source, asked, share):
+                found = True
+                await asyncio.sleep(0)
         if not found:
             with contextlib.suppress(BatchTooLarge):  # the next turn tells whose it is
                 batches = await consumer.getmany(*order, timeout_ms=POLL_TIMEOUT_MS, max_records=1)

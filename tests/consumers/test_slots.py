@@ -1,6 +1,7 @@
 """From a lane to the one outcome, against handlers that fail in their last duty: giving up."""
 
 import asyncio
+import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -222,3 +223,26 @@ async def test_every_ready_record_gets_a_slot_as_far_as_there_are_some() -> None
     handler.go_on.set()
     await wait_until(lambda: len(partition.finished) == 300)
     assert slots.in_flight == 0
+
+
+async def test_handlers_that_never_wait_let_the_loop_turn() -> None:
+    """Nobody waits in here but the loop: its turns are what heartbeats need."""
+
+    class Slow(Handler):
+        async def handle(self, job: Job, *, attempt: int) -> Sequence[Output]:
+            begun = time.monotonic()
+            while time.monotonic() < begun + 0.005:
+                pass
+            return await super().handle(job, attempt=attempt)
+
+    partition = Partition(Slow())
+    slots = Slots(CONFIG, Metrics(), lambda: 100, lambda: None)
+    for offset in range(100):
+        put(slots, partition, offset, b"fine")
+    slots.dispatch()
+    most, before = 0, 0
+    while len(partition.finished) < 100:
+        await asyncio.sleep(0)
+        most = max(most, len(partition.finished) - before)
+        before = len(partition.finished)
+    assert most <= 5
