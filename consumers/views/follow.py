@@ -15,7 +15,7 @@ import asyncio
 import itertools
 import sqlite3
 import time
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -101,6 +101,7 @@ class Follower:
         self._stopping = False
         self._consumer: AIOKafkaConsumer | None = None
         self._askers: list[AIOKafkaConsumer] = []  # for what is committed, and for all
+        self._known: set[str] = set()  # topics that the askers have metadata of
         self._asking: asyncio.Task[_Ends] | None = None
         self._asking_next: asyncio.Task[_Ends] | None = None
         self._backoff = (config.retry_base_s, config.retry_cap_s)
@@ -222,6 +223,7 @@ class Follower:
         for _ in range(_TOPIC_TRIES):
             found = await self.partitions_there()
             if all(found.get(name) for name in wanted):
+                await self._learn(wanted)
                 return {name: found[name] for name in wanted}
             await asyncio.sleep(_TOPIC_PAUSE_S)  # just created: not known to every broker yet
         missing = [name for name in wanted if not found.get(name)]
@@ -237,8 +239,16 @@ class Follower:
         self, sources: Sequence[TopicPartition]
     ) -> tuple[Mapping[TopicPartition, int], Mapping[TopicPartition, int]]:
         """Where logs begin, and where what is committed of them ends."""
+        await self._learn({source.topic for source in sources})
         asker = self._of_asker()
         return await asker.beginning_offsets(sources), await asker.end_offsets(sources)
+
+    async def _learn(self, topics: Collection[str]) -> None:
+        """Else each topic would be found out for itself, with a pause after each."""
+        if not self._known.issuperset(topics):
+            self._known.update(topics)
+            for asker in self._askers:
+                await asker._client.set_topics(self._known)
 
     def _of_asker(self, *, uncommitted: bool = False) -> AIOKafkaConsumer:
         if len(self._askers) < 2:

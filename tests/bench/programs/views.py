@@ -31,7 +31,7 @@ class BareView(ConversationView):
     name = "bare"
 
     def create(self, db: sqlite3.Connection) -> None:
-        db.execute("CREATE TABLE nothing (at INTEGER PRIMARY KEY)")
+        db.execute("CREATE TABLE kept (at INTEGER PRIMARY KEY)")
 
     def apply(self, db: sqlite3.Connection, record: Record) -> None:
         return
