@@ -8,9 +8,9 @@ that is lost raises ``ViewLost``, which lets go of the partition: it comes back 
 import asyncio
 import sqlite3
 from collections.abc import Callable, Collection, Mapping, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, field, replace
 from datetime import datetime
-from typing import Concatenate, ParamSpec, Protocol, TypeVar
+from typing import Any, Concatenate, ParamSpec, Protocol, TypeVar
 
 from bot.knowledge import (
     AccountState,
@@ -34,6 +34,9 @@ from schemas.replies import ReplyCreated
 _READ = ("conversation", "replies", "accounts", "moderation")
 P = ParamSpec("P")
 R = TypeVar("R")
+A = TypeVar("A")
+
+SAID = 20_000  # answers of one view that are kept
 
 
 class OpenView(Protocol):
@@ -53,6 +56,14 @@ class OpenView(Protocol):
     def lost(self, error: sqlite3.Error) -> ViewLost: ...
 
 
+@dataclass(slots=True)
+class _Said:
+    """What a view said, as long as it stands at these positions."""
+
+    positions: Mapping[str, int] | None = None
+    answers: dict[Any, Any] = field(default_factory=dict)
+
+
 class KnowledgeOfViews:
     """``open_views`` gives the views that are open for this partition, by name; ``bot_id`` is the
     bot's account. ``wait_s``: how long ``reached`` waits at most."""
@@ -69,6 +80,7 @@ class KnowledgeOfViews:
         self._bot_id = bot_id
         self._wait_s = wait_s
         self._memory = Memory(entries)
+        self._said: dict[str, _Said] = {}
 
     # Repeats, and what was decided.
 
@@ -130,16 +142,16 @@ class KnowledgeOfViews:
     # Who wants what, and what moderators decided.
 
     def account(self, account_id: str) -> AccountState:
-        state = self._ask("accounts", accounts.state_of, account_id)
-        if not self._ask("moderation", moderation.is_account_blocked, account_id):
+        state = self._ask_again("accounts", accounts.state_of, account_id)
+        if not self._ask_again("moderation", moderation.is_account_blocked, account_id):
             return state
         return AccountState(state.opted_out, state.blocked_bot, state.deleted, True)
 
     def conversation_blocked(self, conversation_id: str) -> bool:
-        return self._ask("moderation", moderation.is_conversation_blocked, conversation_id)
+        return self._ask_again("moderation", moderation.is_conversation_blocked, conversation_id)
 
     def stopped(self, surface: Surface) -> bool:
-        return self._ask("moderation", moderation.is_stopped, surface)
+        return self._ask_again("moderation", moderation.is_stopped, surface)
 
     # Posts of this partition.
 
@@ -185,6 +197,20 @@ class KnowledgeOfViews:
             reply = replies[one.uri]
             turns.extend(reply.standing if reply is not None else ())
         return tuple(turns[-limit:])
+
+    def _ask_again(self, view: str, lookup: Callable[[sqlite3.Connection, A], R], about: A) -> R:
+        """The same from a view that hardly ever changes: what it said last, as long as it has
+        read nothing since. An answer asks half a dozen times about the same people."""
+        opened, said = self._open_views().get(view), self._said.setdefault(view, _Said())
+        if opened is None:
+            raise KnowledgeUnavailable(f"the view {view} is not open")
+        if said.positions != opened.positions or len(said.answers) > SAID:
+            said.positions, said.answers = dict(opened.positions), {}
+        key = (opened.db, lookup, about)
+        if key not in said.answers:
+            said.answers[key] = self._ask(view, lookup, about)
+        answer: R = said.answers[key]
+        return answer
 
     def _ask(
         self,

@@ -188,6 +188,7 @@ class Views:
         self._thread = _Thread(config, metrics or Metrics(), self._files, self._views, self._hear)
         self._open: dict[Key, OpenView] = {}
         self._users: Counter[int] = Counter()
+        self._by_name: dict[int, Mapping[str, OpenView]] = {}  # until one is opened or closed
 
     async def start(self) -> None:
         """Waits for a broker. Raises ``DirectoryUnusable``, ``TopicMissing``,
@@ -210,18 +211,22 @@ class Views:
         if self._users[partition] > 0:
             return
         del self._users[partition]
+        self._by_name = {}
         for key in [key for key in self._open if key[1] == partition]:
             self._open.pop(key).close()
         await asyncio.shield(self._thread.call(self._thread.drop(partition)))
 
     def of(self, partition: int) -> Mapping[str, OpenView]:
         """The open views by name: those of the partition, and those of all."""
-        return {
-            view.name: self._open[key]
-            for view in self._views
-            for key in [_key(view, partition)]
-            if key in self._open
-        }
+        found = self._by_name.get(partition)
+        if found is None:
+            found = self._by_name[partition] = {
+                view.name: self._open[key]
+                for view in self._views
+                for key in [_key(view, partition)]
+                if key in self._open
+            }
+        return found
 
     @property
     def is_caught_up(self) -> bool:
@@ -239,13 +244,14 @@ class Views:
         """Close the files and end the thread."""
         for view in self._open.values():
             view.close()
-        self._open = {}
+        self._open, self._by_name = {}, {}
         await self._thread.close()
 
     async def _add(self, partition: int | None) -> None:
         for view, followed, news in await self._thread.call(self._thread.add(partition)):
             key = (view.name, partition)
             if key not in self._open:
+                self._by_name = {}
                 self._open[key] = OpenView(view, followed, news, self._thread)
         self._hear(await self._thread.call(self._thread.catch_up(partition)))
 
