@@ -15,6 +15,7 @@ import structlog
 from bot.cluster import CannotAsk, Cluster, TopicFacts, look
 from bot.errors import Trouble
 from bot.settings import KafkaSettings
+from bot.views import VIEWS
 from consumers.config import WorkerConfig
 from consumers.offsets import METADATA_LIMIT
 from schemas import names
@@ -26,8 +27,9 @@ log = structlog.get_logger(__name__)
 WEEKEND_MINUTES = 3 * 24 * 60
 ASSIGNOR = "range"
 PRODUCTION_COPIES = 3
-# The worker resumes from them where the group's offsets are gone.
-AUDIT_TOPICS = (names.BOT_AUDIT, names.BOT_AUDIT_PRIVATE)
+# What the bot remembers is made of them; from the audit a worker also resumes where the group's
+# offsets are gone.
+READ_TOPICS = tuple(dict.fromkeys(topic for view in VIEWS for topic in view.topics))
 
 
 class Level(StrEnum):
@@ -138,7 +140,9 @@ def rights(cluster: Cluster, config: WorkerConfig) -> Check:
 def _needed_rights(config: WorkerConfig) -> Iterable[tuple[str, str]]:
     yield from ((name, "read") for name in config.topics)
     yield from ((name, "write") for name in config.output_topics)
-    yield from ((name, "read") for name in AUDIT_TOPICS if name in config.output_topics)
+    known = {*config.topics, *config.output_topics}
+    if not known.isdisjoint(READ_TOPICS):
+        yield from ((name, "read") for name in READ_TOPICS if name not in config.topics)
 
 
 def _lacks(topic: TopicFacts | None, operation: str) -> bool:

@@ -48,7 +48,7 @@ BATCH_BYTES = 4 * 1024 * 1024
 POLL_S = 0.1
 
 # A dead letter is data: one that names another topic must not make the bot speak.
-REDRIVABLE = (names.FEED_MENTIONS, names.FEED_DIRECT_MESSAGES)
+REDRIVABLE = (names.FEED_MENTIONS, names.FEED_DIRECT_MESSAGES, names.BOT_REVIEWS)
 
 
 @dataclass(frozen=True, slots=True)

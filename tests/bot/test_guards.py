@@ -95,6 +95,8 @@ RED = {
     "rights    ": with_group(rights=frozenset({"describe"})),
     "rights     ": replace(RIGHT, producer="TransactionalIdAuthorizationFailed"),
     "rights      ": with_topic(names.BOT_AUDIT, rights=frozenset({"write"})),
+    "rights       ": with_topic(names.BOT_MODERATION, rights=frozenset({"describe"})),
+    "rights        ": with_topic(names.BOT_REVIEWS, rights=frozenset({"write"})),
     "transactions": with_broker(transaction_max_timeout_ms="10000"),
     "transactions ": replace(RIGHT, producer="InvalidTransactionTimeout", broker_configs=None),
     "transactions  ": replace(RIGHT, producer="UnknownError"),
