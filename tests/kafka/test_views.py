@@ -16,12 +16,14 @@ import pytest
 from aiokafka import AIOKafkaProducer, TopicPartition
 from aiokafka.admin import AIOKafkaAdminClient, NewTopic, RecordsToDelete
 
+from consumers import batches
 from consumers.errors import PartitionsDiffer, TopicMissing
+from consumers.metrics import Metrics
 from consumers.views.compare import Comparison, NotComparable, compare
 from consumers.views.files import InUse, lags, rebuild, survey
 from consumers.views.follow import FollowConfig
 from consumers.views.store import Files
-from consumers.views.views import OpenView, ViewLost
+from consumers.views.views import OpenView, ViewLost, Views
 from tests.conftest import MakeTopics
 from tests.consumers.views.notes import Notes
 from tests.kafka import toy, viewing
@@ -321,6 +323,41 @@ async def test_bad_records_are_counted_and_passed(place: Place) -> None:
         assert texts(view) == [b"one", b"two"]
         bad = view.rows("SELECT code, records FROM view_bad ORDER BY code")
         assert bad == [("bad-json", 1), ("view-error", 1)]
+
+
+async def test_a_batch_that_may_not_be_unpacked_is_passed(
+    place: Place, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(batches.TolerantRecords, "limit_bytes", 1 << 20)
+    await place.say(b"one", b"two")
+    await place.say(b"elsewhere", partition=1)
+    huge = [(0, b"k", bytes(2_000_000))]
+    await toy.produce(place.config.bootstrap_servers, place.topic, huge, "zstd")
+    await place.say(b"three")
+    metrics = Metrics()
+    views = Views(place.config, place.directory, CLUSTER, [place.view], metrics)
+    await views.start()
+    try:
+        await asyncio.gather(views.open(0), views.open(1))
+        assert texts(views.of(0)["notes"]) == [b"one", b"two", b"three"]
+        assert texts(views.of(1)["notes"]) == [b"elsewhere"]
+        assert metrics.view_bad.total == 1
+    finally:
+        await views.close()
+
+
+async def test_a_consumer_that_breaks_is_replaced(place: Place) -> None:
+    await place.say(b"one")
+    async with viewing.viewing(place.config, place.directory, [place.view]) as views:
+        view = views.of(0)["notes"]
+        follower = views._thread._follower
+        consumer = follower._consumer
+        assert consumer is not None
+        await views._thread.call(consumer.stop())
+        await wait_until(lambda: follower._consumer is not consumer)
+        await place.say(b"two")
+        await reached(view)
+        assert texts(view) == [b"one", b"two"]
 
 
 async def test_two_processes_share_a_directory(place: Place) -> None:
