@@ -3,8 +3,10 @@
 The reader stands at the ends of the outcome topics before the event is published, and the
 answer to the produce request says where the event stands: the decision that names that
 topic, partition and offset is the one outcome, whoever else is talking at the same time.
+Of an edit or a deletion come reviews (``bot/chain.py``), with an outcome each, or nothing.
 """
 
+import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
@@ -13,6 +15,7 @@ from typing import Any
 from aiokafka import AIOKafkaProducer
 from aiokafka.partitioner import DefaultPartitioner
 
+from bot.chain import TOPICS, Following, open_chain
 from bot.clients import producer, require_topics
 from bot.events import topic_and_key
 from bot.observe import Outcome, OutcomeReader, Outcomes, Position, open_reader, wait_for
@@ -28,6 +31,7 @@ from schemas.record import Output
 class Asker:
     """A reader and a producer that stay open from one question to the next."""
 
+    kafka: KafkaSettings
     reader: OutcomeReader
     writer: AIOKafkaProducer
     outcomes: Outcomes
@@ -37,13 +41,24 @@ class Asker:
         origin = await publish(self.writer, to_output(event))
         return await wait_for(self.reader, self.outcomes, origin, timeout_s)
 
+    async def change(self, event: Event[Any], timeout_s: float) -> list[Outcome] | None:
+        """Publish an edit or a deletion, or what an account wants; the outcomes of the reviews
+        that come of it, or None if it took longer than ``timeout_s`` seconds."""
+        async with (
+            open_reader(self.kafka, topics=TOPICS) as reader,
+            open_chain(self.kafka, reader) as chain,
+        ):
+            origin = await publish(self.writer, to_output(event))
+            following = Following(chain, event.envelope.id, time.monotonic() + timeout_s)
+            return await following.outcomes_of(origin)
+
 
 @asynccontextmanager
 async def open_asker(kafka: KafkaSettings) -> AsyncIterator[Asker]:
     """Raises ``BrokerUnreachable`` and ``TopicMissing``."""
     await require_topics(kafka, [FEED_MENTIONS, FEED_DIRECT_MESSAGES])
     async with open_reader(kafka) as reader, producer(kafka) as writer:
-        yield Asker(reader, writer, Outcomes())
+        yield Asker(kafka, reader, writer, Outcomes())
 
 
 async def ask(kafka: KafkaSettings, event: Event[Any], *, timeout_s: float) -> Outcome | None:

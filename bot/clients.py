@@ -56,14 +56,17 @@ async def producer(kafka: KafkaSettings) -> AsyncIterator[AIOKafkaProducer]:
 
 
 @asynccontextmanager
-async def consumer(kafka: KafkaSettings) -> AsyncIterator[AIOKafkaConsumer]:
-    """A consumer without a group that sees committed records only. Raises ``BrokerUnreachable``."""
+async def consumer(
+    kafka: KafkaSettings, *, committed: bool = True
+) -> AsyncIterator[AIOKafkaConsumer]:
+    """A consumer without a group. ``committed``: it sees committed records only, and ends are
+    those of what is committed. Raises ``BrokerUnreachable``."""
     batches.install()  # dead letters may hold what the library alone can't read
     client = AIOKafkaConsumer(
         bootstrap_servers=kafka.bootstrap_servers,
         group_id=None,
         enable_auto_commit=False,
-        isolation_level="read_committed",
+        isolation_level="read_committed" if committed else "read_uncommitted",
         max_partition_fetch_bytes=MAX_REQUEST_BYTES,
         **options(kafka),
     )

@@ -14,7 +14,7 @@ from contextlib import AsyncExitStack
 from dataclasses import replace
 from pathlib import Path
 
-from rich.console import Console, Group
+from rich.console import Console, Group, RenderableType
 from rich.text import Text
 
 from bot.ask import open_asker
@@ -22,15 +22,19 @@ from bot.clients import options
 from bot.demo_feed import scenes
 from bot.feed import NOTHING, STDIN, check_file, open_feed
 from bot.observe import Outcome
-from bot.play import Player, Report, Scene, scenes_of
+from bot.play import Player, Report, scenes_of
 from bot.repl import Talk, typed_lines
+from bot.scene import Scene
 from bot.settings import Settings
 from bot.show import Indented, outcome_text, plain
 from bot.worker_process import WorkerProcess
 from infra.broker import LocalBroker
 from infra.topics import create_topics
+from schemas.replies import ReplyCorrected
 
+WITHOUT = "taken note of; no reply changes"
 ANSWER_S = 300.0  # how long the talk waits for an answer
+VIEWS_MS = 10_000  # an answer waits so long for the views: nothing played here may be overlooked
 WATCH_S = 0.5  # between two looks at the worker
 INTERRUPTED_S = 1.0  # what a worker may still do when the demo is broken off
 
@@ -58,6 +62,7 @@ class Demo:
         self._data_dir = data_dir
         self._talk = talk
         self._landed = landed
+        self._said: dict[str, str] = {}  # what each reply says, by its id
         self._started = time.monotonic()
 
     def check(self) -> None:
@@ -109,9 +114,11 @@ class Demo:
             stack.enter_context(tempfile.TemporaryDirectory(prefix="twite-demo-"))
         )
         folder.mkdir(parents=True, exist_ok=True)
-        if self._own_broker and self.settings.views.directory is None:
-            views = self.settings.views.model_copy(update={"directory": folder / "views"})
-            self.settings = self.settings.model_copy(update={"views": views})
+        views = self.settings.views
+        changes: dict[str, object] = {"wait_ms": max(views.wait_ms, VIEWS_MS)}
+        if self._own_broker and views.directory is None:
+            changes["directory"] = folder / "views"
+        self.settings = self.settings.model_copy(update={"views": views.model_copy(update=changes)})
         self.worker = WorkerProcess(self.settings, folder / "worker.log", self._detail)
         stack.push_async_exit(self._stop_worker)
         await self.worker.start()
@@ -142,14 +149,27 @@ class Demo:
         for scene in scenes(self.settings.bot, f"demo-{uuid.uuid4().hex[:8]}"):
             yield scene
 
-    def _show(self, scene: Scene, outcome: Outcome) -> None:
+    def _show(self, scene: Scene, outcome: Outcome | None) -> None:
         title = Text.assemble((f"{scene.number}. ", "bold"), (plain(scene.title), "dim"))
         above = [Text(plain(f"{who}: {text}"), "dim") for who, text in scene.above]
         words = Text.assemble((plain(f"{scene.who}: "), "bold cyan"), plain(scene.text))
+        came = [Text(WITHOUT, "dim")] if outcome is None else self._came(outcome)
         self.console.print(Indented(title, 0))
-        self.console.print(Indented(Group(*above, words, outcome_text(outcome)), 3))
+        self.console.print(Indented(Group(*above, words, *came), 3))
         self.console.print()
-        self._landed(outcome)
+        if outcome is not None:
+            self._landed(outcome)
+
+    def _came(self, outcome: Outcome) -> list[RenderableType]:
+        """The outcome, and before it what the replies said that it changes."""
+        before = [self._said.get(change.data.reply_id) for change in outcome.changes]
+        for reply in outcome.replies:
+            self._said[reply.data.reply_id] = reply.data.text
+        for change in outcome.changes:
+            if isinstance(change.data, ReplyCorrected):
+                self._said[change.data.reply_id] = change.data.text
+        lines = [Text(plain(f"the bot had said: {text}"), "dim") for text in before if text]
+        return [*lines, outcome_text(outcome)]
 
     def _print_summary(self) -> None:
         report = self.report
@@ -157,6 +177,8 @@ class Demo:
             self._print_nothing()
             return
         lines = [f"{report.inputs} inputs in {report.seconds:.1f} s: {report.replied} replied"]
+        lines += [f"corrected: {report.corrected}"] if report.corrected else []
+        lines += [f"retracted: {report.retracted}"] if report.retracted else []
         lines += [f"skipped, {reason}: {n}" for reason, n in sorted(report.skipped.items())]
         lines += [f"dead letter, {code}: {n}" for code, n in sorted(report.dead_lettered.items())]
         lines.append(f"{report.replies_per_minute:.0f} replies a minute")
@@ -176,7 +198,12 @@ class Demo:
     async def _talk_at_terminal(self, worker: WorkerProcess) -> None:
         self._stage("Talk: write to the bot")
         async with open_asker(self.settings.kafka) as asker:
-            talk = Talk(self.settings.bot, self.console, lambda event: asker.ask(event, ANSWER_S))
+            talk = Talk(
+                self.settings.bot,
+                self.console,
+                lambda event: asker.ask(event, ANSWER_S),
+                lambda event: asker.change(event, ANSWER_S),
+            )
             talking = asyncio.create_task(talk.run(typed_lines(self.console)), name="talk")
             try:
                 while not talking.done():

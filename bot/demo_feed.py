@@ -1,16 +1,31 @@
 """The feed that the demo plays when no other is given: a few lines of a small platform.
 
 Out come events with a title each; together they show every kind of outcome: a reply in a
-thread with a quoted post, two strangers under one post, a private talk, the bot's own post,
-another bot within and beyond the hop limit, a post for followers, the same event twice, and a
-record that is no event. Ids are new for each run, so a demo can run again on the same broker.
+thread with a quoted post, two strangers under one post, a private talk that is remembered until
+``/forget``, the bot's own post, another bot within and beyond the hop limit, a post for
+followers, the same event twice, and a record that is no event; then what is taken back: a post
+that is edited, one that is deleted, and somebody who wants no answers. Ids are new for each run,
+so a demo can run again on the same broker.
 """
 
 from collections.abc import Iterator
 
 from bot.ask import to_output
-from bot.events import Person, addressed, bot_person, mention, mention_of, message_to, post
-from bot.play import Scene, scene_of
+from bot.events import (
+    Person,
+    account_changed,
+    addressed,
+    bot_person,
+    deletion_of,
+    edit_of,
+    edited,
+    mention,
+    mention_of,
+    message_to,
+    post,
+)
+from bot.forget import COMMAND
+from bot.scene import Scene, scene_of
 from bot.settings import BotSettings
 from schemas import names
 from schemas.feed import MentionReason, Post
@@ -19,7 +34,14 @@ from schemas.record import Output
 ALICE = Person("acct-alice", "alice", "Alice")
 BRUNO = Person("acct-bruno", "bruno", "Bruno")
 CHIDI = Person("acct-chidi", "chidi", "Chidi")
+DORA = Person("acct-dora", "dora", "Dora")
 QUIZ = Person("acct-quiz-bot", "quizbot", "Quiz Bot", bot=True)
+
+
+FIRST = "What is the capital of Germany?"
+EDITED = "What is the capital of Egypt?"
+DELETED = "What is the capital of Canada?"
+COUNTRY = "What is the capital of my country?"
 
 
 def scenes(bot: BotSettings, run: str) -> Iterator[Scene]:
@@ -31,6 +53,8 @@ def scenes(bot: BotSettings, run: str) -> Iterator[Scene]:
     yield _followers_only(bot, run)
     yield _garbage(run)
     yield _after_the_garbage(bot, run)
+    yield from _taken_back(bot, run)
+    yield from _forgotten(bot, run)
 
 
 def _thread_with_a_quote(bot: BotSettings, run: str) -> Iterator[Scene]:
@@ -68,11 +92,10 @@ def _two_strangers(bot: BotSettings, run: str) -> Iterator[Scene]:
 
 def _private_talk(bot: BotSettings, run: str) -> Iterator[Scene]:
     for title, text in (
-        ("a private talk, its first message", "Hello! Who are you?"),
-        ("the same private talk, its second message", "Can you tell me a fun fact about cats?"),
+        ("a private talk, its first message", "Hello! I am from Japan."),
+        ("the same talk: the answer needs what was said before", COUNTRY),
     ):
-        event = message_to(bot, ALICE, text, conversation_id=f"{run}:talk-alice")
-        yield scene_of(title, to_output(event))
+        yield _message(title, bot, text, run)
 
 
 def _bots(bot: BotSettings, run: str) -> Iterator[Scene]:
@@ -118,6 +141,36 @@ def _after_the_garbage(bot: BotSettings, run: str) -> Scene:
     text = "What is two plus two?"
     asking = post(CHIDI, text, conversation_id=f"{run}:quiz", above=root)
     event = mention(bot, asking, ancestors=(root,), reason=MentionReason.REPLY)
+    return scene_of(title, to_output(event))
+
+
+def _taken_back(bot: BotSettings, run: str) -> Iterator[Scene]:
+    first = mention_of(bot, BRUNO, FIRST, conversation_id=f"{run}:edited")
+    second = mention_of(bot, CHIDI, DELETED, conversation_id=f"{run}:deleted")
+    yield scene_of("a question that will be edited", to_output(first))
+    yield scene_of("a question that will be deleted", to_output(second))
+    wish = account_changed(DORA, opted_out=True)
+    yield scene_of("somebody opts out", to_output(wish))
+    now = edited(first.data.post, EDITED)
+    edit = edit_of(first.data.post, now)
+    yield scene_of("the question of 13 is edited: its reply is corrected", to_output(edit))
+    gone = deletion_of(second.data.post)
+    yield scene_of("the question of 14 is deleted: its reply is taken back", to_output(gone))
+    asked = mention_of(bot, DORA, "What is the capital of Peru?", conversation_id=f"{run}:peru")
+    yield scene_of("who opted out gets no answer, also when asking", to_output(asked))
+
+
+def _forgotten(bot: BotSettings, run: str) -> Iterator[Scene]:
+    """The talk of 5 and 6 goes on."""
+    for title, text in (
+        ("the talk of 5 and 6: forget what was said", COMMAND),
+        ("the question of 6 again: nobody knows any more", COUNTRY),
+    ):
+        yield _message(title, bot, text, run)
+
+
+def _message(title: str, bot: BotSettings, text: str, run: str) -> Scene:
+    event = message_to(bot, ALICE, text, conversation_id=f"{run}:talk-alice")
     return scene_of(title, to_output(event))
 
 

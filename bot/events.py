@@ -1,4 +1,4 @@
-"""Events as a platform would send them: mentions of the bot and messages to it.
+"""Events as a platform would send them: mentions of the bot, messages to it, and what changed.
 
 Plain words come in (who writes what, where), a contract event goes out, with the facet on the
 bot's handle and the ids a platform would give. The demo, ``twite mention``, ``twite dm`` and
@@ -10,21 +10,30 @@ import uuid
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from typing import Any
+from typing import Any, TypeVar, cast
 
 from bot.settings import BotSettings
+from schemas import names
 from schemas.envelope import Envelope, Event
 from schemas.feed import (
     Account,
+    AccountChanged,
+    DeletedBy,
     Facet,
     MentionCreated,
     MentionReason,
     Message,
     MessageCreated,
+    MessageDeleted,
+    MessageEdited,
     Post,
+    PostDeleted,
+    PostEdited,
 )
 from schemas.names import MENTION_CREATED, MESSAGE_CREATED
 from schemas.types import EVENT_TYPES
+
+W = TypeVar("W", bound=Post | Message)
 
 SOURCE = "/twite/playground"  # ce_source of the platform that is played here
 
@@ -153,6 +162,51 @@ def message_to(
     )
 
 
+def edited(written: W, text: str) -> W:
+    """The next revision, which says ``text``; one that named the bot first goes on doing so."""
+    start = _start(written)
+    said = text if start is None else f"{written.text[:start]} {text}"
+    changes: dict[str, Any] = {
+        "text": said,
+        "facets": written.facets if start is not None else (),
+        "revision": revision(said),
+        "version": written.version + 1,
+        "edited_at": datetime.now(UTC),
+    }
+    return cast("W", written.model_copy(update=changes))
+
+
+def edit_of(before: Post | Message, now: Post | Message) -> Event[PostEdited | MessageEdited]:
+    """The event that tells of a new revision."""
+    at, last = now.edited_at or now.created_at, before.revision
+    if isinstance(now, Message):
+        told = MessageEdited(message=now, previous_revision=last)
+        return Event(_envelope(names.MESSAGE_EDITED, at, None), told)
+    envelope = _envelope(names.POST_EDITED, at, None)
+    return Event(envelope, PostEdited(post=now, previous_revision=last))
+
+
+def deletion_of(written: Post | Message) -> Event[PostDeleted]:
+    """The event that tells that its author took it away."""
+    at, private = datetime.now(UTC), isinstance(written, Message)
+    data = (MessageDeleted if private else PostDeleted)(
+        ref=written.ref,
+        conversation_id=written.conversation_id,
+        deleted_by=DeletedBy.AUTHOR,
+        deleted_at=at,
+    )
+    kind = names.MESSAGE_DELETED if private else names.POST_DELETED
+    return Event(_envelope(kind, at, None), data)
+
+
+def account_changed(
+    person: Person, *, opted_out: bool = False, blocked_bot: bool = False
+) -> Event[AccountChanged]:
+    """What somebody wants of the bot from now on."""
+    data = AccountChanged(account_id=person.id, opted_out=opted_out, blocked_bot=blocked_bot)
+    return Event(_envelope(names.ACCOUNT_CHANGED, datetime.now(UTC), None), data)
+
+
 def structured(event: Event[Any]) -> dict[str, Any]:
     """The event as a line of a feed file (CloudEvents structured JSON)."""
     envelope = event.envelope.model_dump(mode="json", exclude_none=True)
@@ -168,6 +222,15 @@ def topic_and_key(event: Event[Any]) -> tuple[str, str]:
 def revision(text: str) -> str:
     """What a platform would call this content: the start of its sha256."""
     return hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest()[:16]
+
+
+def _start(written: Post | Message) -> int | None:
+    """Where the name ends that a text starts with, in characters; None where it starts with
+    none."""
+    first = next((facet for facet in written.facets if facet.byte_start == 0), None)
+    if len(written.facets) != 1 or first is None:
+        return None
+    return len(written.text.encode()[: first.byte_end].decode())
 
 
 def _envelope(kind: str, time: datetime, event_id: str | None) -> Envelope:

@@ -12,7 +12,7 @@ what it gives.
 
 import time
 from collections import Counter
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from typing import Self
@@ -143,6 +143,12 @@ class Outcomes:
         )
         return [f"{key} ({n} times)" for count in counts for key, n in count.items() if n > 1]
 
+    def times(self, changed: ReplyCorrected | ReplyRetracted) -> int:
+        """How often a correction or retraction is there."""
+        if isinstance(changed, ReplyRetracted):
+            return self.retractions[changed.reply_id]
+        return self.corrections[_correction(changed)]
+
     @property
     def undecided_replies(self) -> list[str]:
         """Replies, corrections and retractions that no decision names."""
@@ -186,7 +192,7 @@ class Outcomes:
         if isinstance(data, ReplyRetracted):
             self.retractions[data.reply_id] += 1
         else:
-            self.corrections[f"{data.reply_id} in {data.decision_id}"] += 1
+            self.corrections[_correction(data)] += 1
         self._changes[data.reply_id, data.decision_id] = Change(data, at)
         return self._inputs.get(data.decision_id)
 
@@ -213,6 +219,11 @@ class Outcomes:
         return Outcome(origin, decision, at, replies, letter, changes)
 
 
+def _correction(data: ReplyCorrected) -> str:
+    """One reply can be corrected by more than one decision."""
+    return f"{data.reply_id} in {data.decision_id}"
+
+
 @dataclass(frozen=True, slots=True)
 class OutcomeReader:
     """Reads the outcome topics from fixed starts. Made by ``open_reader``."""
@@ -232,12 +243,16 @@ class OutcomeReader:
         """
         ends = await self.consumer.end_offsets(list(self.starts))
         progress = time.monotonic()
-        while [place for place, end in ends.items() if await self._position(place) < end]:
+        while not await self.has_read(ends):
             for record in await self.read():
                 progress = time.monotonic()
                 yield record
             if time.monotonic() - progress > patience_s:
                 raise TimeoutError(f"the outcome topics gave nothing for {patience_s:g} s")
+
+    async def has_read(self, ends: Mapping[TopicPartition, int]) -> bool:
+        """Whether it stands at these offsets or behind them."""
+        return not [place for place, end in ends.items() if await self._position(place) < end]
 
     async def _position(self, place: TopicPartition) -> int:
         position: int = await self.consumer.position(place)
@@ -246,13 +261,15 @@ class OutcomeReader:
 
 @asynccontextmanager
 async def open_reader(
-    kafka: KafkaSettings, starts: Mapping[TopicPartition, int] | None = None
+    kafka: KafkaSettings,
+    starts: Mapping[TopicPartition, int] | None = None,
+    topics: Sequence[str] = OUTCOME_TOPICS,
 ) -> AsyncIterator[OutcomeReader]:
     """A reader from ``starts``, or from the present ends.
 
     Raises ``BrokerUnreachable`` and ``TopicMissing``.
     """
-    counts = await require_topics(kafka, list(OUTCOME_TOPICS))
+    counts = await require_topics(kafka, list(topics))
     places = [TopicPartition(topic, p) for topic, count in counts.items() for p in range(count)]
     async with consumer(kafka) as client:
         client.assign(places)
@@ -265,7 +282,8 @@ async def open_reader(
 async def read_all(kafka: KafkaSettings, starts: Mapping[TopicPartition, int]) -> Outcomes:
     """Everything committed since ``starts``, read anew: what the demo counts in the end."""
     outcomes = Outcomes()
-    async with open_reader(kafka, starts) as reader:
+    begin = {place: start for place, start in starts.items() if place.topic in OUTCOME_TOPICS}
+    async with open_reader(kafka, begin) as reader:
         async for record in reader.read_to_end():
             outcomes.add(record)
     return outcomes

@@ -2,12 +2,12 @@
 
 from datetime import UTC, datetime
 
-from bot.observe import Outcome, Position, Reply
+from bot.observe import Change, Outcome, Position, Reply
 from schemas.audit import DecisionRecorded, InputRef
 from schemas.codes import Outcome as Kind
 from schemas.feed import Account, Ref, Visibility
 from schemas.record import Output, Record
-from schemas.replies import ReplyCreated
+from schemas.replies import ReplyCorrected, ReplyCreated, ReplyRetracted
 
 NOW = datetime(2026, 1, 1, tzinfo=UTC)
 INPUT = Position("feed.mentions", 1, 42)
@@ -33,6 +33,26 @@ def replied(text: str, reply_id: str = "reply-1", origin: Position = INPUT) -> O
     decided = decision(Kind.REPLIED, (reply_id,), origin=origin)
     at = Position("bot.audit", origin.partition, 7)
     return Outcome(origin, decided, at, (Reply(data, Position("bot.replies", 1, 7)),))
+
+
+def changed(text: str | None = None, reply_id: str = "reply-1") -> Outcome:
+    """A review that corrected a reply to ``text``, or took it back."""
+    reason = "deleted" if text is None else "edited"
+    kind = Kind.RETRACTED if text is None else Kind.CORRECTED
+    decided = decision(kind, (reply_id,), reason)
+    shared = {
+        "reply_id": reply_id,
+        "decision_id": decided.decision_id,
+        "reason": reason,
+        "conversation_id": "c",
+    }
+    data: ReplyCorrected | ReplyRetracted
+    if text is None:
+        data = ReplyRetracted(**shared, retracted_at=NOW)
+    else:
+        data = ReplyCorrected(**shared, revision="r2", text=text, corrected_at=NOW)
+    change = Change(data, Position("bot.replies", 1, 9))
+    return Outcome(INPUT, decided, Position("bot.audit", 1, 9), changes=(change,))
 
 
 def decision(

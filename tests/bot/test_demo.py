@@ -12,12 +12,13 @@ from bot.demo import Demo
 from bot.demo_feed import scenes
 from bot.feed import Entry, FeedErrors
 from bot.observe import Outcome, Outcomes, Position
-from bot.play import Player, Report, scenes_of
+from bot.play import Player, Report, _needs_quiet, scenes_of
 from bot.settings import BotSettings, KafkaSettings, Settings
 from schemas.codec import Undecodable, decode
 from schemas.codes import Outcome as Kind
-from schemas.feed import MentionCreated, MessageCreated
-from tests.bot.outcomes import INPUT, as_record, decision, replied
+from schemas.feed import AccountChanged, MentionCreated, MessageCreated, PostDeleted, PostEdited
+from schemas.replies import ReplyCorrected, ReplyRetracted
+from tests.bot.outcomes import INPUT, as_record, changed, decision, replied
 
 BOT = BotSettings()
 
@@ -33,7 +34,10 @@ def test_the_feed_has_every_kind_of_input() -> None:
             garbage += 1
     assert garbage == 1
     mentions = [event.data for event in events if isinstance(event.data, MentionCreated)]
-    assert sum(isinstance(event.data, MessageCreated) for event in events) == 2
+    said = [event.data.message for event in events if isinstance(event.data, MessageCreated)]
+    assert len({message.conversation_id for message in said}) == 1
+    assert [message.text for message in said].index("/forget") == 2
+    assert said[1].text == said[3].text
     assert any(mention.quoted and mention.ancestors for mention in mentions)
     assert any(mention.post.author.id == BOT.account_id for mention in mentions)
     assert any(mention.post.visibility == "followers" for mention in mentions)
@@ -44,6 +48,25 @@ def test_the_feed_has_every_kind_of_input() -> None:
     assert len([c for c, _ in askers if c == "run:quiz"]) == 3
 
 
+def test_the_feed_takes_back_what_it_asked() -> None:
+    told = [scene for scene in scenes(BOT, "run") if "no event" not in scene.title]
+    by_type = {type(data): data for data in (decode(as_record(s.record)).data for s in told)}
+    asked = {
+        data.post.uri: data.post
+        for data in (decode(as_record(s.record)).data for s in told)
+        if isinstance(data, MentionCreated)
+    }
+    edit, gone, wish = by_type[PostEdited], by_type[PostDeleted], by_type[AccountChanged]
+    before = asked[edit.post.uri]
+    assert (before.revision, before.version) == (edit.previous_revision, edit.post.version - 1)
+    assert edit.post.facets == before.facets
+    assert gone.ref == asked[gone.ref.uri].ref
+    assert wish.opted_out
+    assert [post.author.id for post in asked.values()].count(wish.account_id) == 1
+    waiting = [type(decode(as_record(s.record)).data) for s in told if _needs_quiet(s)]
+    assert waiting == [AccountChanged, PostEdited, PostDeleted, MessageCreated]  # /forget
+
+
 def test_two_runs_share_no_event() -> None:
     first = {dict(scene.record.headers).get("ce_id") for scene in scenes(BOT, "one")}
     second = {dict(scene.record.headers).get("ce_id") for scene in scenes(BOT, "two")}
@@ -51,7 +74,8 @@ def test_two_runs_share_no_event() -> None:
 
 
 async def test_a_feed_file_is_shown_with_who_says_what() -> None:
-    first, *_, garbage, _ = [scene.record for scene in scenes(BOT, "run")]
+    records = [scene.record for scene in scenes(BOT, "run")]
+    first, garbage = records[0], records[10]
 
     async def entries() -> AsyncIterator[Entry]:
         yield Entry(3, first)
@@ -111,6 +135,10 @@ def test_a_feed_that_cannot_be_played_is_told_before_anything_starts(tmp_path: P
     [
         (Report(), "nothing to play"),
         (Report(played=1), "1 record played, none of which the bot answers"),
+        (
+            Report(played=2, inputs=3, replied=1, corrected=1, retracted=1),
+            "every input had exactly",
+        ),
         (Report(played=2, inputs=2, replied=2), "every input had exactly one outcome"),
     ],
 )
@@ -118,7 +146,22 @@ def test_the_summary_of_nothing_is_no_success(report: Report, said: str) -> None
     made, shown = demo()
     made.report = report
     made._print_summary()
-    assert shown.getvalue().splitlines()[-1] == said
+    assert shown.getvalue().splitlines()[-1].startswith(said)
+    assert ("corrected: 1" in shown.getvalue()) is bool(report.corrected)
+
+
+async def test_a_correction_is_shown_with_what_was_said_before() -> None:
+    made, shown = demo()
+    scene = next(iter(scenes(BOT, "run")))
+    made._show(scene, replied("Berlin."))
+    made._show(scene, changed("Cairo."))
+    made._show(scene, changed())
+    made._show(scene, None)
+    lines = [line.strip() for line in shown.getvalue().splitlines()]
+    told = ["Berlin.", "the bot had said: Berlin.", "Cairo.", "the bot had said: Cairo."]
+    assert [line for line in lines if line in told] == told
+    assert lines.index("retracted, deleted") > lines.index("corrected, edited")
+    assert "taken note of; no reply changes" in lines
 
 
 def player(*outcomes: Outcome, inputs: tuple[Position, ...] = (INPUT,)) -> Player:
@@ -170,14 +213,38 @@ def test_a_skip_with_a_reply_is_a_problem() -> None:
     assert problem == f"{INPUT} is skipped with 1 replies"
 
 
+@pytest.mark.parametrize("made", [changed("Cairo."), changed()])
+def test_a_reply_that_is_changed_once_is_no_problem(made: Outcome) -> None:
+    found = Outcomes(decisions=Counter({INPUT: 1}), replies=Counter({"reply-1": 1}))
+    (change,) = made.changes
+    (problem,) = player(made)._problems(found)
+    assert problem == f"{INPUT} has its change of reply-1 0 times"
+    if isinstance(change.data, ReplyCorrected):
+        found.corrections[f"reply-1 in {change.data.decision_id}"] += 1
+    else:
+        assert isinstance(change.data, ReplyRetracted)
+        found.retractions["reply-1"] += 1
+    assert list(player(made)._problems(found)) == []
+
+
+def test_changes_that_were_not_followed_to_their_end_are_a_problem() -> None:
+    given_up = player(replied("Paris."))
+    given_up._waiting = True
+    (problem,) = given_up._problems(committed())
+    assert problem == "what follows from the changes did not come to its end"
+
+
 def test_a_report_counts_by_reason() -> None:
     report = Report(inputs=3, seconds=30)
     for outcome in (
         replied("Paris."),
         Outcome(INPUT, decision(Kind.SKIPPED, reason="loop"), INPUT),
         Outcome(INPUT, decision(Kind.DEAD_LETTERED, reason="not-json"), INPUT),
+        changed("Cairo."),
+        changed(),
     ):
         report.count(outcome)
+    assert (report.corrected, report.retracted) == (1, 1)
     assert (report.replied, report.skipped, report.dead_lettered) == (
         1,
         {"loop": 1},

@@ -1,7 +1,7 @@
 """The talk at the terminal: what each line becomes."""
 
 import io
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from typing import Any
 
 import pytest
@@ -12,22 +12,38 @@ from bot.observe import Outcome
 from bot.repl import Talk
 from bot.settings import BotSettings
 from schemas.envelope import Event
-from schemas.feed import MentionCreated, MessageCreated
-from tests.bot.outcomes import replied
+from schemas.feed import (
+    AccountChanged,
+    MentionCreated,
+    MessageCreated,
+    MessageDeleted,
+    MessageEdited,
+    PostDeleted,
+    PostEdited,
+)
+from tests.bot.outcomes import changed, replied
 
 BOT = BotSettings()
 
 
 class Asked:
-    """Remembers what was asked; answers ``Reply <n>``."""
+    """Remembers what was asked and what changed; answers ``Reply <n>``, and to a change with
+    ``comes``."""
 
-    def __init__(self, *, silent: bool = False) -> None:
+    def __init__(self, *comes: Outcome, silent: bool = False) -> None:
         self.events: list[Event[Any]] = []
+        self.changes: list[Event[Any]] = []
+        self.comes = comes
         self.silent = silent
+
+    async def change(self, event: Event[Any]) -> Sequence[Outcome] | None:
+        self.changes.append(event)
+        return None if self.silent else self.comes
 
     async def __call__(self, event: Event[Any]) -> Outcome | None:
         self.events.append(event)
-        return None if self.silent else replied(f"Reply {len(self.events)}")
+        number = len(self.events)
+        return None if self.silent else replied(f"Reply {number}", f"reply-{number}")
 
 
 async def lines(*typed: str) -> AsyncIterator[str]:
@@ -38,7 +54,7 @@ async def lines(*typed: str) -> AsyncIterator[str]:
 async def talk(*typed: str, ask: Asked | None = None) -> tuple[Asked, str]:
     asked = ask or Asked()
     shown = io.StringIO()
-    await Talk(BOT, Console(file=shown, width=200), asked).run(lines(*typed))
+    await Talk(BOT, Console(file=shown, width=200), asked, asked.change).run(lines(*typed))
     return asked, shown.getvalue()
 
 
@@ -90,7 +106,8 @@ async def test_quit_ends() -> None:
 
 async def test_help_lists_the_commands() -> None:
     _, shown = await talk("/help")
-    assert shown.count("/dm text") == 2  # at the start, and when asked
+    for command in ("/dm text", "/edit N text", "/delete N", "/optout", "/optin"):
+        assert shown.count(command) == 2  # at the start, and when asked
 
 
 @pytest.mark.parametrize(
@@ -99,6 +116,13 @@ async def test_help_lists_the_commands() -> None:
         ("/foo bar", "unknown command /foo, /help lists them"),
         ("/dm", "/dm needs a text"),
         ("/dm  ", "/dm needs a text"),
+        ("/edit", "/edit needs the number of a line and a text"),
+        ("/edit 1", "/edit needs the number of a line and a text"),
+        ("/edit one two", "/edit needs the number of a line and a text"),
+        ("/edit 1 two", "there is no line 1 of yours; there are: none"),
+        ("/delete", "/delete needs the number of a line"),
+        ("/delete 1 now", "/delete needs the number of a line"),
+        ("/delete 7", "there is no line 7 of yours"),
         ("quit", "/quit ends the talk"),
         ("Exit", "/quit ends the talk"),
     ],
@@ -107,6 +131,57 @@ async def test_what_means_nothing_gets_a_hint_and_no_answer(line: str, said: str
     asked, shown = await talk(line)
     assert asked.events == []
     assert said in shown
+
+
+async def test_a_line_can_be_edited_by_its_number() -> None:
+    asked, shown = await talk(
+        "one", "two", "/edit 1 three", "four", ask=Asked(changed("Reply now"))
+    )
+    (event,) = asked.changes
+    first, _, last = (event.data for event in asked.events)
+    assert isinstance(event.data, PostEdited)
+    assert event.data.post.uri == first.post.uri
+    assert event.data.previous_revision == first.post.revision != event.data.post.revision
+    assert event.data.post.text == f"@{BOT.handle} three"
+    assert event.data.post.facets == first.post.facets
+    texts = [above.text for above in last.ancestors]
+    assert texts == [f"@{BOT.handle} three", "Reply now", f"@{BOT.handle} two", "Reply 2"]
+    assert "you said this as line 2" in shown
+    assert "corrected, edited" in shown
+
+
+async def test_a_line_that_is_deleted_is_gone_with_its_reply() -> None:
+    asked, shown = await talk("one", "/delete 1", "/delete 1", "two", ask=Asked(changed()))
+    (event,) = asked.changes
+    assert isinstance(event.data, PostDeleted)
+    assert event.data.ref == asked.events[0].data.post.ref
+    assert asked.events[1].data.ancestors == ()
+    assert "retracted, deleted" in shown
+    assert "there is no line 1 of yours" in shown
+
+
+async def test_private_lines_have_numbers_too() -> None:
+    asked, shown = await talk("one", "/dm two", "/edit 2 three", "/edit 2 four", "/delete 2")
+    first, second, gone = (event.data for event in asked.changes)
+    assert isinstance(first, MessageEdited)
+    assert isinstance(gone, MessageDeleted)
+    assert (first.message.version, second.message.version) == (2, 3)
+    assert second.previous_revision == first.message.revision
+    assert gone.ref == second.message.ref
+    assert shown.count("no reply of the bot is built on it") == 3
+
+
+async def test_opting_out_and_in() -> None:
+    asked, shown = await talk("/optout", "/optin")
+    out, back = (event.data for event in asked.changes)
+    assert isinstance(out, AccountChanged)
+    assert (out.account_id, out.opted_out, back.opted_out) == ("you", True, False)
+    assert shown.index("you are opted out") < shown.index("you are opted in again")
+
+
+async def test_a_change_without_an_end_is_said() -> None:
+    _, shown = await talk("one", "/delete 1", "/optout", ask=Asked(silent=True))
+    assert shown.count("no outcome came in time") == 3
 
 
 async def test_a_new_thread_may_begin_with_a_text() -> None:
@@ -125,7 +200,8 @@ async def test_a_sign_of_life_comes_before_the_answer() -> None:
 async def test_at_a_terminal_the_sign_of_life_goes_away() -> None:
     shown = io.StringIO()
     console = Console(file=shown, width=80, force_terminal=True)
-    await Talk(BOT, console, Asked()).run(lines("hello"))
+    asked = Asked()
+    await Talk(BOT, console, asked, asked.change).run(lines("hello"))
     text = shown.getvalue()
     assert "thinking" in text
     assert text.index("thinking") < text.rindex("\x1b[2K") < text.index("Reply 1")
