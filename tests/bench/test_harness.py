@@ -129,7 +129,7 @@ def test_the_table_names_goals_met_and_missed(tmp_path: Path) -> None:
 def test_every_bench_has_a_file_and_a_meaning() -> None:
     folder = Path(result.__file__).parent
     for bench in result.ORDER:
-        assert (folder / f"{bench.lower()}.py").is_file(), bench
+        assert (folder / f"{bench.lower().replace('-', '_')}.py").is_file(), bench
         assert page.MEANING[bench]
 
 
