@@ -175,13 +175,15 @@ def is_full(error: sqlite3.Error) -> bool:
 
 
 def reading(path: Path) -> sqlite3.Connection:
-    """A connection of its own for reading, for one thread. Raises ``sqlite3.Error``."""
+    """A connection of its own for reading, for one thread. Raises ``sqlite3.Error``.
+
+    Not through mapped memory: a file that is cut short under us would kill the process.
+    """
     db = sqlite3.connect(
         f"file:{quote(str(path))}?mode=ro", uri=True, isolation_level=None, timeout=_BUSY_S
     )
     db.execute("PRAGMA query_only = ON")
     db.execute(f"PRAGMA cache_size = -{_CACHE_KIB}")
-    db.execute("PRAGMA mmap_size = 268435456")
     return db
 
 
