@@ -7,13 +7,14 @@ group would answer what the first one has answered.
 import functools
 import io
 import tempfile
-from collections.abc import Callable
+from collections.abc import AsyncIterator, Callable
 from pathlib import Path
 
 from rich.console import Console
 
 from bot.demo import Demo
 from bot.observe import Outcome
+from bot.scene import Scene
 from bot.settings import EchoSettings, KafkaSettings, ModelSettings, Settings, ViewsSettings
 from tests.conftest import Kafka
 
@@ -45,10 +46,17 @@ def demo_on(
     *,
     feed: Path | None = None,
     landed: Callable[[Outcome], None] = lambda outcome: None,
+    through: Callable[[AsyncIterator[Scene]], AsyncIterator[Scene]] = lambda scenes: scenes,
 ) -> tuple[Demo, io.StringIO]:
-    """A demo without a terminal on a broker that is there, and what it prints."""
+    """A demo without a terminal on a broker that is there, and what it prints. ``through``: its
+    scenes go through that."""
     shown = io.StringIO()
-    demo = Demo(
+
+    class Through(Demo):
+        def _scenes(self) -> AsyncIterator[Scene]:
+            return through(super()._scenes())
+
+    demo = Through(
         settings,
         Console(file=shown, width=120),
         own_broker=False,

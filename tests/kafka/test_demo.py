@@ -1,14 +1,16 @@
 """The demo through real Kafka: every input its one outcome, also when the worker is killed."""
 
+import asyncio
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
 import time
 import uuid
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -18,8 +20,19 @@ from confluent_kafka import Consumer, TopicPartition
 
 from bot.config import as_environment
 from bot.errors import Trouble
-from bot.events import Person, mention_of, message_to, structured
+from bot.events import (
+    Person,
+    deletion_of,
+    edit_of,
+    edited,
+    mention_of,
+    message_to,
+    post,
+    structured,
+)
+from bot.forget import FORGOTTEN
 from bot.observe import Outcome
+from bot.scene import Scene
 from bot.settings import BotSettings, ModelSettings
 from schemas.codes import Outcome as Kind
 from tests.conftest import Kafka
@@ -100,15 +113,26 @@ async def test_the_built_in_feed_shows_every_kind_of_outcome(kafka: Kafka, tmp_p
     demo, shown = demo_on(echo_settings(kafka), tmp_path, landed=landed.append)
     assert await demo.run() == 0
     assert demo.report.problems == []
-    assert (demo.report.inputs, demo.report.replied) == (12, 8)
-    assert demo.report.skipped == {"own-post": 1, "loop": 1, "duplicate": 1}
+    assert (demo.report.played, demo.report.inputs, demo.report.replied) == (20, 19, 12)
+    assert demo.report.skipped == {"own-post": 1, "loop": 1, "duplicate": 1, "opted-out": 1}
+    assert (demo.report.corrected, demo.report.retracted) == (1, 1)
     assert sum(demo.report.dead_lettered.values()) == 1
     private = [o for o in landed if o.decision.outcome is Kind.REPLIED and "private" in o.at.topic]
-    assert len(private) == 3  # two messages, and the post for followers
+    assert len(private) == 5  # four messages, and the post for followers
     assert all(o.replies[0].at.topic == "bot.direct-replies" for o in private)
+    talk = sorted(
+        (o for o in private if o.input.topic == "feed.direct-messages"), key=lambda o: o.input
+    )
+    turns = [[item.why for item in one.decision.context if item.included] for one in talk]
+    assert turns == [["asking"], ["turn", "own-reply", "asking"], ["asking"], ["asking"]]
+    assert talk[2].replies[0].data.text == FORGOTTEN
     text = shown.getvalue()
     assert "@alice: @twite When was the Eiffel Tower finished?" in text
     assert "@chidi (quoted): The Eiffel Tower in Paris was finished in 1889." in text
+    corrected = re.search(r"the bot had said: (.*)\n *corrected, edited\n *(.*)\n", text)
+    assert corrected is not None
+    assert corrected[1].endswith("What is the capital of Germany?")
+    assert corrected[2].endswith("What is the capital of Egypt?")
     assert "every input had exactly one outcome" in text
 
 
@@ -126,19 +150,33 @@ async def test_an_independent_client_finds_exactly_the_expected_replies(
 
 
 async def test_kill_9_of_the_worker_in_the_middle_of_the_feed(kafka: Kafka, tmp_path: Path) -> None:
+    """What comes after a kill is played after it: there is always something left to do."""
     public, private = write_feed(tmp_path / "feed.jsonl", mentions=60, messages=20)
     killed: list[int] = []
+    kills = {15: asyncio.Event(), 45: asyncio.Event()}  # by the number of outcomes shown
+    held = {40: kills[15], 70: kills[45]}  # by the number of records played
 
     def kill_after(outcome: Outcome) -> None:
         seen.append(outcome)
         pid = demo.worker.pid if demo.worker else None
-        if len(seen) in (15, 45) and pid is not None:
+        if len(seen) in kills and pid is not None:
             os.kill(pid, signal.SIGKILL)
             killed.append(pid)
+            kills[len(seen)].set()
+
+    async def holding(scenes: AsyncIterator[Scene]) -> AsyncIterator[Scene]:
+        count = 0
+        async for scene in scenes:
+            if count in held:
+                await held[count].wait()
+            yield scene
+            count += 1
 
     seen: list[Outcome] = []
     settings = echo_settings(kafka, latency_ms=60)
-    demo, shown = demo_on(settings, tmp_path, feed=tmp_path / "feed.jsonl", landed=kill_after)
+    demo, shown = demo_on(
+        settings, tmp_path, feed=tmp_path / "feed.jsonl", landed=kill_after, through=holding
+    )
     assert await demo.run() == 0
     assert len(set(killed)) == 2
     assert demo.worker is not None
@@ -178,7 +216,38 @@ async def test_records_that_no_worker_answers_are_played_too(kafka: Kafka, tmp_p
     demo, shown = demo_on(echo_settings(kafka), tmp_path, feed=feed)
     assert await demo.run() == 0
     assert (demo.report.played, demo.report.inputs) == (1, 0)
-    assert "1 record played, none of which the bot answers" in shown.getvalue()
+    text = shown.getvalue()
+    assert "acct-1: is as everybody is" in text
+    assert "taken note of; no reply changes" in text
+    assert "1 record played, none of which the bot answers" in text
+
+
+async def test_the_sample_file_is_played_as_its_page_says(kafka: Kafka, tmp_path: Path) -> None:
+    """With ids of its own, as the broker keeps what other runs said."""
+    run = uuid.uuid4().hex[:8]
+    sample = (ROOT / "docs" / "sample-feed.jsonl").read_text()
+    feed = tmp_path / "feed.jsonl"
+    feed.write_text(re.sub(r'"(event-|post:|message:|thread-|talk-)', rf'"{run}-\1', sample))
+    demo, shown = demo_on(echo_settings(kafka), tmp_path, feed=feed)
+    assert await demo.run() == 0
+    report = demo.report
+    assert (report.replied, report.corrected, report.retracted) == (3, 1, 1)
+    assert (report.inputs, sum(report.dead_lettered.values())) == (6, 1)
+    assert report.skipped == {}
+    assert "@chidi (edits): The Eiffel Tower in Paris was finished in March" in shown.getvalue()
+
+
+async def test_an_edit_that_concerns_no_reply_has_no_outcome(kafka: Kafka, tmp_path: Path) -> None:
+    somebody = Person("acct-9", "nine")
+    before = post(somebody, "Nobody asks about this.", conversation_id=f"c-{uuid.uuid4()}")
+    asked = mention_of(BOT, somebody, "And this?")
+    told = (edit_of(before, edited(before, "Or this.")), asked, deletion_of(before))
+    feed = tmp_path / "feed.jsonl"
+    feed.write_text("".join(json.dumps(structured(event)) + "\n" for event in told))
+    demo, shown = demo_on(echo_settings(kafka), tmp_path, feed=feed)
+    assert await demo.run() == 0
+    assert (demo.report.played, demo.report.inputs, demo.report.replied) == (3, 1, 1)
+    assert shown.getvalue().count("taken note of; no reply changes") == 2
 
 
 def children_of(pid: int) -> list[psutil.Process]:
@@ -231,9 +300,13 @@ async def test_the_built_in_feed_with_the_real_model(kafka: Kafka, tmp_path: Pat
     settings = echo_settings(kafka).model_copy(update={"model": ModelSettings()})
     demo, _ = demo_on(settings, tmp_path)
     assert await demo.run() == 0
-    assert demo.report.inputs == 12
-    assert demo.report.replied + demo.report.skipped["no-answer"] == 8
-    assert demo.report.replied >= 6
+    report = demo.report
+    assert report.problems == []
+    reviews = report.corrected + report.retracted + report.skipped["kept"]
+    assert (report.played, report.inputs) == (20, 17 + reviews)
+    assert report.retracted >= 1
+    assert report.replied + report.skipped["no-answer"] == 12
+    assert report.replied >= 10
 
 
 def test_a_talk_goes_on_after_the_feed(kafka: Kafka, tmp_path: Path) -> None:
@@ -243,7 +316,7 @@ def test_a_talk_goes_on_after_the_feed(kafka: Kafka, tmp_path: Path) -> None:
     clean = {k: v for k, v in os.environ.items() if not k.startswith("TWITE_KAFKA")}
     ended = subprocess.run(
         command,
-        input="How are you?\n/dm a secret\n/quit\n",
+        input="How are you?\n/dm a secret\n/edit 1 Why?\n/delete 2\n/optout\nMe?\n/optin\n/quit\n",
         capture_output=True,
         text=True,
         timeout=120,
@@ -258,3 +331,9 @@ def test_a_talk_goes_on_after_the_feed(kafka: Kafka, tmp_path: Path) -> None:
     assert "How are you?" in ended.stdout
     assert "bot.replies/" in ended.stdout
     assert "bot.direct-replies/" in ended.stdout
+    places = [
+        ended.stdout.index(told)
+        for told in ("corrected, edited", "retracted, deleted", "opted out:", "skipped, opted-out")
+    ]
+    assert places == sorted(places)
+    assert ended.stdout.index("you are opted in again") > places[-1]
