@@ -10,7 +10,7 @@ import pytest
 from bot.feed import Entry, FeedError, check_file, read_file, read_line
 from bot.settings import BotSettings
 from schemas.codec import Undecodable, decode
-from schemas.feed import MentionCreated, MessageCreated, PostDeleted, PostEdited
+from schemas.feed import AccountChanged, MentionCreated, MessageCreated, PostDeleted, PostEdited
 from tests.bot.outcomes import as_record
 
 DOCS = Path(__file__).parents[2] / "docs"
@@ -29,7 +29,9 @@ def played(entry: dict[str, Any]) -> Entry:
 
 
 def test_every_event_of_the_page_is_one_of_the_contract() -> None:
-    small, whole, message, edit, deletion, _ = [played(entry).output for entry in shown()]
+    small, whole, message, edit, deletion, wish, asked, _ = [
+        played(entry).output for entry in shown()
+    ]
     first, second, third = (decode(as_record(output)) for output in (small, whole, message))
     assert (small.topic, small.key) == ("feed.mentions", b"thread-1")
     assert isinstance(first.data, MentionCreated)
@@ -47,6 +49,12 @@ def test_every_event_of_the_page_is_one_of_the_contract() -> None:
     assert fourth.previous_revision == second.data.quoted.revision
     assert isinstance(fifth, PostDeleted)
     assert fifth.ref == first.data.post.ref
+    sixth, seventh = decode(as_record(wish)).data, decode(as_record(asked)).data
+    assert isinstance(sixth, AccountChanged)
+    assert sixth.opted_out
+    assert isinstance(seventh, MentionCreated)
+    assert seventh.post.author.id == sixth.account_id
+    assert (wish.topic, wish.key) == ("feed.accounts", b"acct-dora")
     assert (edit.topic, deletion.topic, deletion.key) == ("feed.posts", "feed.posts", small.key)
 
 

@@ -232,8 +232,8 @@ async def test_the_sample_file_is_played_as_its_page_says(kafka: Kafka, tmp_path
     assert await demo.run() == 0
     report = demo.report
     assert (report.replied, report.corrected, report.retracted) == (3, 1, 1)
-    assert (report.inputs, sum(report.dead_lettered.values())) == (6, 1)
-    assert report.skipped == {}
+    assert (report.inputs, sum(report.dead_lettered.values())) == (7, 1)
+    assert report.skipped == {"opted-out": 1}
     assert "@chidi (edits): The Eiffel Tower in Paris was finished in March" in shown.getvalue()
 
 
