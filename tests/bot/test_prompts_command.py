@@ -198,7 +198,8 @@ def test_render_shows_a_conversation_of_a_feed_file(
     assert "<user>alice: What is the capital of France?<end><assistant>" in out
     assert "tokens: " in out
     (tmp_path / "next.txt").write_text("Only rhymes, {bot}.")
-    assert run(["render", str(FEED), "--prompt", "next.txt", "--json"], monkeypatch) == 0
+    private = ["render", str(FEED), "--uri", "message:1"]
+    assert run([*private, "--prompt", "next.txt", "--json"], monkeypatch) == 0
     value = json.loads(capsys.readouterr().out)
     assert value["segments"][1]["text"] == "Only rhymes, Twite."
     assert (value["prompt"], value["private"]) == ("next", True)
