@@ -33,7 +33,7 @@ fast: setup ## only the fast tests: no Kafka, no real model
 	@$(BIN)/python -m pytest
 
 chaos: setup ## kill, stop and cut everything for three minutes, then count what is lost or doubled
-	@$(BIN)/python -m tests.chaos --forgetful $(if $(SEED),--seed $(SEED)) $(if $(LOGS),--logs $(LOGS))
+	@$(BIN)/python -m tests.chaos $(if $(SEED),--seed $(SEED)) $(if $(LOGS),--logs $(LOGS))
 
 bench: setup ## measure the runtime, short form: docs/benchmarks.md and its JSON files
 	@$(BIN)/python -m tests.bench --quick

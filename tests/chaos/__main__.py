@@ -36,7 +36,7 @@ def main() -> int:
         workers=arguments.workers,
         latency_ms=arguments.latency_ms,
         flaw=arguments.flaw,
-        forgetful=arguments.forgetful,
+        changes=arguments.changes,
         logs=arguments.logs,
         only=tuple(arguments.only),
         quick=arguments.quick,
@@ -64,11 +64,7 @@ def _arguments() -> argparse.Namespace:
     parser.add_argument("--workers", type=int, default=3)
     parser.add_argument("--latency-ms", type=float, default=150.0, help="mean of an answer")
     parser.add_argument("--flaw", default="", help="plant this flaw (tests/chaos/flaws.py)")
-    parser.add_argument(
-        "--forgetful",
-        action="store_true",
-        help="repeats may be answered again after a takeover between the two",
-    )
+    parser.add_argument("--changes", type=float, default=0.12, help="share of edits and deletions")
     parser.add_argument("--controls", action="store_true", help="hunt planted flaws instead")
     parser.add_argument(
         "--only",
@@ -100,6 +96,8 @@ def summary(result: Result) -> list[str]:
         f" {result.faults.total()} faults, {result.outputs} outputs in {result.seconds:.0f} s: "
         + ", ".join(f"{word} {found[word]}" for word in (*words, *others))
     )
+    outcomes = (f"{times} {outcome}" for outcome, times in sorted(result.outcomes.items()))
+    lines.append(f"  {', '.join(outcomes)}")
     return lines
 
 
@@ -110,6 +108,7 @@ def as_json(result: Result) -> dict[str, object]:
         "inputs": result.inputs,
         "aborted_inputs": result.aborted,
         "outputs": result.outputs,
+        "outcomes": dict(result.outcomes),
         "faults": dict(result.faults),
         "missed": dict(result.missed),
         "counts": {kind: result.counts[kind] for kind in ("lost", "twice", "torn", "misordered")}

@@ -17,7 +17,14 @@ from confluent_kafka import KafkaException
 
 from tests.chaos import readers
 from tests.chaos.facts import AUDITS, REPLIES
-from tests.chaos.faults import MISCHIEF, RECORD_STEPS, REVOCATION_STEPS, STOP_STEPS, TAKEOVER_STEPS
+from tests.chaos.faults import (
+    CHANGE_STEPS,
+    MISCHIEF,
+    RECORD_STEPS,
+    REVOCATION_STEPS,
+    STOP_STEPS,
+    TAKEOVER_STEPS,
+)
 from tests.chaos.fleet import WorkerProcess
 from tests.chaos.proxy import API_KEYS, Rule
 from tests.chaos.stage import SESSION_S, Stage
@@ -305,6 +312,7 @@ async def on_any_wire(stage: Stage, dice: random.Random) -> bool:
 
 KINDS: dict[str, Attack] = {
     **{f"kill {step}": partial(kill_at, step) for step in RECORD_STEPS},
+    **{f"kill {step}": partial(kill_at, step) for step in CHANGE_STEPS},
     **{f"kill {step}": partial(kill_in_takeover, step) for step in TAKEOVER_STEPS},
     **{f"kill {step}": partial(kill_in_revocation, step) for step in REVOCATION_STEPS},
     **{f"kill {step}": partial(kill_in_stop, step) for step in STOP_STEPS},

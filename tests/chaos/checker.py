@@ -7,7 +7,8 @@ confluent-kafka). Out: ``Violation``s, none where all of this holds:
 - reply ⇔ decision ⇔ offset past it; dead letter ⇔ decision, and it holds the input's bytes;
 - ids are those that anybody can compute, places and topics those of the contract;
 - inside a lane decisions stand in the order of their inputs;
-- a repeat is skipped and names the first;
+- a repeat is skipped and names the first, whoever took over in between;
+- replies stand, are corrected and taken back as ``revisions`` says;
 - readers before and after agree, no transaction is open, commits never go back.
 
 Checks that need everything to be finished run only where ``drained`` says so.
@@ -17,10 +18,12 @@ from collections import Counter, defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
+from tests.chaos import revisions
 from tests.chaos.facts import (
     AUDITS,
     PRIVATE,
     REPLIES,
+    Amended,
     Commit,
     Decision,
     Fact,
@@ -29,14 +32,15 @@ from tests.chaos.facts import (
     Letter,
     Place,
     Reply,
+    Told,
     Unreadable,
     decision_id,
     reply_id,
 )
 
 # What a runtime may make of a good input whose handler fails: only where the run says so.
+SAYING = frozenset({"replied", "corrected", "retracted"})  # outcomes with something to publish
 SPOILED = frozenset({"retries-exhausted", "deadline", "handler-error", "output-too-large"})
-_SKEW_MS = 2_000  # between a takeover as the orchestrator notes it and a record's timestamp
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,6 +69,7 @@ KINDS = {
     "changed": "a dead letter without the original's bytes",
     "readers": "a concurrent and a final reader saw different things",
     "open": "a transaction still open",
+    "stale": "a reply stands that an edit or a deletion should have changed",
     "backwards": "a committed offset or map that went back",
 }
 
@@ -83,9 +88,8 @@ class Evidence:
 
     ``ends``: last stable offset and high watermark of each output partition. ``seen``: what a
     reader saw during the run and ``final`` what one sees now, as offset and digest in order.
-    ``takeovers``: when partitions were opened, in ms. ``spoiled``: how many inputs faults may
-    have made dead letters. ``forgetful``: a repeat may be answered again after a takeover
-    between the two (a handler that remembers only one assignment).
+    ``told``: what the feed says of posts. ``spoiled``: how many inputs faults may have made dead
+    letters.
     """
 
     bot: str
@@ -97,10 +101,9 @@ class Evidence:
     seen: Mapping[Place, Sequence[tuple[int, str]]] = field(default_factory=dict)
     final: Mapping[Place, Sequence[tuple[int, str]]] = field(default_factory=dict)
     samples: Sequence[Sample] = ()
-    takeovers: Mapping[Place, Sequence[int]] = field(default_factory=dict)
+    told: Sequence[Told] = ()
     spoiled: int = 0
     drained: bool = True
-    forgetful: bool = False
 
 
 def check(evidence: Evidence) -> list[Violation]:
@@ -119,6 +122,10 @@ def check(evidence: Evidence) -> list[Violation]:
         log.offsets,
     )
     found = [violation for one in checks for violation in one()]
+    found += [
+        Violation(*wrong)
+        for wrong in revisions.check(evidence.outputs, evidence.told, drained=evidence.drained)
+    ]
     found += _readers_agree(evidence)
     found += _nothing_open(evidence)
     found += _never_back(evidence)
@@ -141,7 +148,8 @@ class _Log:
         self._evidence = evidence
         self._inputs = {one.key: one for one in evidence.inputs}
         self._decisions: dict[Key, list[Decision]] = defaultdict(list)
-        self._replies: dict[str, list[Reply]] = defaultdict(list)  # by the decision they name
+        # By the decision that they name.
+        self._replies: dict[str, list[Reply | Amended]] = defaultdict(list)
         self._letters: dict[Key, list[Letter]] = defaultdict(list)
         self._unreadable: list[Unreadable] = []
         for fact in evidence.outputs:
@@ -152,7 +160,7 @@ class _Log:
         match fact:
             case Decision():
                 self._decisions[fact.input].append(fact)
-            case Reply():
+            case Reply() | Amended():
                 self._replies[fact.decision].append(fact)
             case Letter():
                 self._letters[fact.input].append(fact)
@@ -183,7 +191,7 @@ class _Log:
             if set(there) != set(decided.replies):
                 what = f"names replies {sorted(decided.replies)}, there are {sorted(there)}"
                 yield Violation("torn", _at(decided.input), what)
-            if (decided.outcome == "replied") != bool(decided.replies):
+            if (decided.outcome in SAYING) != bool(decided.replies):
                 yield Violation("torn", _at(decided.input), f"{decided.outcome}, with replies")
             for name, times in there.items():
                 if times > 1:
@@ -210,7 +218,7 @@ class _Log:
             if original and original.event_id and decision.cause != original.event_id:
                 yield Violation("identity", _at(decision.at), f"caused by {decision.cause}")
         for reply in self._all_replies():
-            if {reply.id, reply.header_id} != {reply_id(bot, *reply.source, reply.part)}:
+            if reply.header_id != _event_of(reply) or not _is_own(bot, reply):
                 yield Violation("identity", _at(reply.at), f"reply {reply.id}")
             decided = self._by_id.get(reply.decision)
             if decided and decided.cause != reply.cause:
@@ -246,10 +254,9 @@ class _Log:
             original = self._inputs.get(decision.input)
             if original is None or decision.reason == "duplicate":
                 continue
-            wanted, _, reason = original.expect.partition(":")
             if decision.outcome == "dead_lettered" and decision.reason in SPOILED:
                 spoiled += 1
-            elif decision.outcome != wanted or (reason and decision.reason != reason):
+            elif not _is_expected(decision, original.expect):
                 got = f"{decision.outcome} {decision.reason or ''}".strip()
                 yield Violation("wrong", _at(decision.input), f"{got}, not {original.expect}")
         if spoiled > self._evidence.spoiled:
@@ -274,19 +281,9 @@ class _Log:
             if decision.reason == "duplicate":
                 yield Violation("wrong", _at(decision.input), "the first of its kind was skipped")
         elif decision.reason != "duplicate":
-            if not self._forgotten(decision, earlier):
-                yield Violation("repeat", _at(decision.input), f"a repeat was {decision.outcome}")
-        elif decision.duplicate_of not in names and not self._forgotten(decision, earlier):
+            yield Violation("repeat", _at(decision.input), f"a repeat was {decision.outcome}")
+        elif decision.duplicate_of not in names:
             yield Violation("repeat", _at(decision.input), "names another first decision")
-
-    def _forgotten(self, decision: Decision, earlier: Sequence[Input]) -> bool:
-        """Was the partition handed over between the first of them and its repeat?"""
-        if not self._evidence.forgetful:
-            return False
-        times = [d.timestamp_ms for one in earlier for d in self._decisions.get(one.key, [])]
-        start, end = min(times, default=0) - _SKEW_MS, decision.timestamp_ms + _SKEW_MS
-        handed = self._evidence.takeovers.get(decision.input[:2], ())
-        return any(start <= moment <= end for moment in handed)
 
     def order(self) -> Iterator[Violation]:
         last: dict[tuple[object, ...], tuple[int, Key]] = {}
@@ -316,8 +313,26 @@ class _Log:
     def _all_decisions(self) -> Iterator[Decision]:
         return (one for many in self._decisions.values() for one in many)
 
-    def _all_replies(self) -> Iterator[Reply]:
+    def _all_replies(self) -> Iterator[Reply | Amended]:
         return (one for many in self._replies.values() for one in many)
+
+
+def _is_expected(decision: Decision, expect: str) -> bool:
+    """Whether it is one of the outcomes that the feed allows; an empty text allows all."""
+    allowed = [one.partition(":") for one in expect.split("|") if one]
+    return not allowed or any(
+        decision.outcome == outcome and (not reason or decision.reason == reason)
+        for outcome, _, reason in allowed
+    )
+
+
+def _event_of(reply: Reply | Amended) -> str:
+    return reply.id if isinstance(reply, Reply) else f"{reply.id}/{reply.decision}"
+
+
+def _is_own(bot: str, reply: Reply | Amended) -> bool:
+    """Whether the id is the one that its source asks for."""
+    return isinstance(reply, Amended) or reply.id == reply_id(bot, *reply.source, reply.part)
 
 
 def _readers_agree(evidence: Evidence) -> Iterator[Violation]:

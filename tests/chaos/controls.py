@@ -32,6 +32,8 @@ CONTROLS = {
     "no-lanes": Control((), frozenset({"misordered"})),
     "no-map": Control(("kill blind",) * 3, frozenset({"twice"})),
     "no-dedupe": Control((), frozenset({"repeat"})),
+    "no-view-of-decisions": Control(("SIGTERM",) * 6, frozenset({"repeat"}), seconds=20.0),
+    "no-taking-back": Control((), frozenset({"stale"})),
 }
 
 
@@ -53,7 +55,6 @@ async def hunt(flaw: str, seed: int, say: Callable[[str], None] = print) -> Resu
             flaw=flaw,
             only=control.faults,
             quick=True,
-            forgetful=True,
         )
         result = await run(setting, say)
         found = ", ".join(f"{kind} {times}" for kind, times in sorted(result.counts.items()))

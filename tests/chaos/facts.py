@@ -23,11 +23,16 @@ PRIVATE = {
     "bot.direct-replies": True,
     "bot.audit-private": True,
     "bot.dead-letters-private": True,
+    "bot.references": True,
+    "bot.reviews": True,
 }
 REPLIES = ("bot.replies", "bot.direct-replies")
 AUDITS = ("bot.audit", "bot.audit-private")
 LETTERS = ("bot.dead-letters", "bot.dead-letters-private")
-INPUTS = ("feed.mentions", "feed.direct-messages")
+REFERENCES, REVIEWS, POSTS = "bot.references", "bot.reviews", "feed.posts"
+FEED = ("feed.mentions", "feed.direct-messages", POSTS)  # what the platform writes
+INPUTS = (*FEED[:2], REVIEWS)  # every record of these has a decision
+READ = (*FEED, REFERENCES, REVIEWS)  # what the group reads
 OUTPUTS = tuple(PRIVATE)
 OURS = ("twite_error_code", "twite_error_detail", "twite_attempts", "twite_origin")
 EXPECT = "x-expect"  # what the feed says must become of an input, e.g. ``skipped:own-post``
@@ -71,6 +76,33 @@ class Reply:
     decision: str
     source: tuple[str, str | None]
     part: int
+    text: str = ""
+    built_on: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Amended:
+    """A part of a reply corrected, or taken back (``revision`` is none)."""
+
+    at: Key
+    id: str
+    header_id: str | None
+    cause: str | None
+    decision: str
+    revision: str | None
+    text: str = ""
+    built_on: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Told:
+    """What a record of the feed says of a post or message: a revision of it, or its end."""
+
+    key: Key
+    uri: str
+    version: int
+    text: str
+    deleted: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,7 +139,14 @@ class Unreadable:
     why: str
 
 
-Fact = Reply | Decision | Letter | Unreadable
+@dataclass(frozen=True, slots=True)
+class Note:
+    """What the bot tells itself."""
+
+    at: Key
+
+
+Fact = Reply | Amended | Decision | Letter | Note | Unreadable
 
 
 def digest(raw: Raw, headers: Sequence[tuple[str, bytes | None]] | None = None) -> str:
@@ -121,6 +160,8 @@ def input_fact(raw: Raw) -> Input:
     key = (raw.topic, raw.partition, raw.offset)
     headers = dict(raw.headers)
     expect = (headers.get(EXPECT) or b"").decode()
+    if raw.topic == REVIEWS:
+        return _review_fact(raw, key, _text(headers.get("ce_id")))
     if expect.startswith("dead_lettered"):
         private = None if raw.topic == INPUTS[0] else True
         return Input(key, expect, private, (), (), None, digest(raw))
@@ -139,19 +180,46 @@ def input_fact(raw: Raw) -> Input:
     )
 
 
+def _review_fact(raw: Raw, key: Key, event: str | None) -> Input:
+    """The bot asks itself to look at a reply again: any outcome will do, but exactly one."""
+    lane = ("review", json.loads(raw.value or b"")["source"]["uri"])
+    return Input(key, "", None, lane, (), event, digest(raw))
+
+
+def told_facts(raw: Raw) -> Iterator[Told]:
+    """What a good record of the feed tells of posts: its own, and those that come with it."""
+    headers = dict(raw.headers)
+    if (headers.get(EXPECT) or b"").startswith(b"dead_lettered"):
+        return
+    key, data = (raw.topic, raw.partition, raw.offset), json.loads(raw.value or b"")
+    if "ref" in data:
+        yield Told(key, data["ref"]["uri"], 0, "", deleted=True)
+    for post in (data.get("post"), data.get("message"), *data.get("ancestors", ())):
+        if post:
+            yield Told(key, post["uri"], post.get("version", 1), post["text"])
+    if data.get("quoted"):
+        yield Told(key, data["quoted"]["uri"], data["quoted"].get("version", 1), "")
+
+
 def output_fact(raw: Raw) -> Fact:
     """What one record of an output topic says."""
     at = (raw.topic, raw.partition, raw.offset)
     try:
         if raw.topic in LETTERS:
             return _letter(raw, at)
+        if raw.topic in (REFERENCES, REVIEWS):
+            return Note(at)
         data, headers = json.loads(raw.value or b""), dict(raw.headers)
         event, cause = _text(headers.get("ce_id")), _text(headers.get("ce_causationid"))
+        built_on = tuple(ref["uri"] for ref in data.get("built_on", ()))
+        if (headers.get("ce_type") or b"").endswith((b".corrected.v1", b".retracted.v1")):
+            ids = data["reply_id"], event, cause, data["decision_id"]
+            return Amended(at, *ids, data.get("revision"), data.get("text", ""), built_on)
         if raw.topic in REPLIES:
             ref = data["in_reply_to"]
             source = (ref["uri"], ref["revision"])
             ids = data["reply_id"], event, cause, data["decision_id"]
-            return Reply(at, *ids, source, data["part"])
+            return Reply(at, *ids, source, data["part"], data.get("text", ""), built_on)
         return _decision(raw, at, data, event, cause)
     except (KeyError, ValueError, TypeError, AttributeError) as error:
         return Unreadable(at, f"{type(error).__name__}: {error}"[:200])

@@ -15,9 +15,14 @@ from typing import Any, cast
 from aiokafka import AIOKafkaConsumer, AIOKafkaProducer
 
 from bot.handler import BotHandler
+from bot.posts import PostsHandler
+from bot.references import ReferencesHandler
+from bot.review_handler import ReviewsHandler
 from consumers.group import Group
 from consumers.handler import Job
 from consumers.transactions import TransactionalPublisher
+from consumers.views.store import Store
+from consumers.views.views import Views
 from consumers.worker import Worker
 from schemas.record import Output
 
@@ -35,10 +40,18 @@ RECORD_STEPS = (
     "in-commit",
     "after-commit",
 )
-TAKEOVER_STEPS = ("after-producer-start", "after-read-back", "after-seek")
+# From a deletion to its retraction; and while a view is being written.
+CHANGE_STEPS = ("in-change", "in-join", "in-review", "after-review", "in-view-write")
+TAKEOVER_STEPS = (
+    "before-views",
+    "after-views",
+    "after-producer-start",
+    "after-read-back",
+    "after-seek",
+)
 REVOCATION_STEPS = ("in-revocation", "after-revocation")
 STOP_STEPS = ("in-stop", "after-stop")
-STEPS = (*RECORD_STEPS, *TAKEOVER_STEPS, *REVOCATION_STEPS, *STOP_STEPS)
+STEPS = (*RECORD_STEPS, *CHANGE_STEPS, *TAKEOVER_STEPS, *REVOCATION_STEPS, *STOP_STEPS)
 MISCHIEF = ("hang", "raise", "garbage", "block")
 
 IN_HANDLER_S = 0.02  # the worker dies in the middle of an answer, not at its start
@@ -94,6 +107,11 @@ def install() -> None:
     _after(TransactionalPublisher, "start", "after-producer-start")
     _after(Group, "committed", "after-read-back")
     _after(Group, "seek", "after-seek")
+    _after(PostsHandler, "handle", "in-change", only_if=bool)
+    _after(ReferencesHandler, "handle", "in-join", only_if=bool)
+    _around(ReviewsHandler, "handle", "in-review", "after-review")
+    _view_write()
+    _around(Views, "open", "before-views", "after-views")
     _around(Worker, "on_partitions_revoked", "in-revocation", "after-revocation", if_busy)
     _around(Group, "close", "in-stop", "after-stop")
 
@@ -141,6 +159,22 @@ def _after_open() -> None:
         return job
 
     BotHandler.open = patched  # type: ignore[method-assign]
+
+
+def _view_write() -> None:
+    """In the thread of the views: rows are written, their transaction is not through."""
+    original = Store._apply
+
+    def patched(self: Store, *args: Any, **kwargs: Any) -> Any:
+        result = original(self, *args, **kwargs)
+        if self.view.name in _TORN:
+            passing("in-view-write")
+        return result
+
+    Store._apply = patched  # type: ignore[method-assign]
+
+
+_TORN = ("replies", "references")  # views that decide what is taken back, and how often
 
 
 def _sends() -> None:

@@ -13,7 +13,9 @@ from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, TopicPartition
 from aiokafka.structs import OffsetAndMetadata
 
 import bot.handler
+from bot.known import KnowledgeOfViews
 from bot.memory import Memory
+from bot.references import ReferencesHandler
 from bot.values import Seen
 from consumers import group, partition
 from consumers.config import WorkerConfig
@@ -175,6 +177,25 @@ def no_dedupe() -> None:
         return Seen()
 
     Memory.meet = meet  # type: ignore[method-assign]
+    KnowledgeOfViews.seen = meet  # type: ignore[assignment,method-assign]
+
+
+def no_view_of_decisions() -> None:
+    """What is remembered is only what this assignment has seen."""
+
+    def seen(self: KnowledgeOfViews, *args: Any, **kwargs: Any) -> Seen:
+        return self._memory.meet(*args, **kwargs)
+
+    KnowledgeOfViews.seen = seen  # type: ignore[method-assign]
+
+
+def no_taking_back() -> None:
+    """Nobody looks at a reply again."""
+
+    async def handle(self: ReferencesHandler, job: Any, *, attempt: int) -> Sequence[Output]:
+        return ()
+
+    ReferencesHandler.handle = handle  # type: ignore[method-assign]
 
 
 FLAWS: dict[str, Callable[[], None]] = {
@@ -186,4 +207,6 @@ FLAWS: dict[str, Callable[[], None]] = {
     "no-lanes": no_lanes,
     "no-map": no_map,
     "no-dedupe": no_dedupe,
+    "no-view-of-decisions": no_view_of_decisions,
+    "no-taking-back": no_taking_back,
 }

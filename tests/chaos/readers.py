@@ -20,7 +20,7 @@ from confluent_kafka import (
 )
 
 from tests.chaos.checker import Sample
-from tests.chaos.facts import INPUTS, OUTPUTS, Commit, Place, Raw, digest
+from tests.chaos.facts import OUTPUTS, READ, Commit, Place, Raw, digest
 from tests.chaos.wire import WireError, fetch_commits
 
 _QUIET = {"log_level": 0, "error_cb": lambda error: None}
@@ -185,8 +185,8 @@ class Commits(Background):
 
 
 def read_commits(bootstrap: str, group: str, partitions: int) -> dict[Place, Commit]:
-    """What the group has committed for the feed topics. Raises ``WireError``."""
-    places = [(topic, p) for topic in INPUTS for p in range(partitions)]
+    """What the group has committed for all that it reads. Raises ``WireError``."""
+    places = [(topic, p) for topic in READ for p in range(partitions)]
     return fetch_commits(bootstrap, group, places)
 
 

@@ -19,7 +19,23 @@ from confluent_kafka import KafkaException
 from tests.chaos import readers
 from tests.chaos.attacks import KINDS, Planned, schedule
 from tests.chaos.checker import Evidence, Violation, check, counts
-from tests.chaos.facts import INPUTS, OUTPUTS, Commit, Fact, Input, Place, input_fact, output_fact
+from tests.chaos.facts import (
+    FEED,
+    INPUTS,
+    OUTPUTS,
+    READ,
+    REFERENCES,
+    REVIEWS,
+    Commit,
+    Decision,
+    Fact,
+    Input,
+    Place,
+    Told,
+    input_fact,
+    output_fact,
+    told_facts,
+)
 from tests.chaos.facts import digest as digest_of
 from tests.chaos.feed import BOT, Feed
 from tests.chaos.fleet import Fleet, WorkerProcess
@@ -42,6 +58,7 @@ class Result:
     inputs: int = 0
     aborted: int = 0
     outputs: int = 0
+    outcomes: Counter[str] = field(default_factory=Counter)
     faults: Counter[str] = field(default_factory=Counter)
     missed: Counter[str] = field(default_factory=Counter)
     violations: list[Violation] = field(default_factory=list)
@@ -61,13 +78,13 @@ class Run:
         self.result = Result(stage.setting)
         self.spoiled = 0
         self.running: Counter[str] = Counter()
-        self.inputs: dict[Place, list[Input]] = {}
+        self.fed: dict[Place, int] = {}  # the last record of the feed
         stage.fleet.on_fired = self._fired
         setting = stage.setting
         self.feeding = Feeding(
             stage.servers,
-            Feed(setting.seed, setting.partitions),
-            Feed(setting.seed, setting.partitions, "aborted"),
+            Feed(setting.seed, setting.partitions, changes=setting.changes),
+            Feed(setting.seed, setting.partitions, "aborted", changes=setting.changes),
             setting.inputs,
             setting.seconds,
         )
@@ -128,18 +145,21 @@ class Run:
         return all(stable == high for stable, high in ends.values())
 
     async def drain(self) -> None:
-        """Until the offsets are past every input, or time is up."""
-        self.inputs = await self._asked(_inputs, INPUTS)
+        """Until the offsets are past everything that there is to read, or time is up."""
+        self.fed = await self._asked(_last, FEED)
         await self._until(self._drained, DRAIN_S)
 
     async def _drained(self) -> bool:
+        """What the platform wrote, and what the bot tells itself, which may lead to more."""
+        if not await self._is_past(self.fed):
+            return False
+        return await self._is_past(await self._asked(_last, (REFERENCES, REVIEWS)))
+
+    async def _is_past(self, last: dict[Place, int]) -> bool:
         commits = await asyncio.to_thread(
             readers.read_commits, self.stage.servers, GROUP, self.stage.setting.partitions
         )
-        return all(
-            commits.get(place, Commit(0)).offset > inputs[-1].key[2]
-            for place, inputs in self.inputs.items()
-        )
+        return all(commits.get(place, Commit(0)).offset > end for place, end in last.items())
 
     async def _until(self, condition: Callable[[], Any], seconds: float) -> bool:
         deadline = time.monotonic() + seconds
@@ -157,7 +177,7 @@ class Run:
 
     async def judge(self, *, drained: bool) -> None:
         """Feed the checker with all that stands on the log now."""
-        self.inputs = await self._asked(_inputs, INPUTS)
+        inputs, told = await self._asked(_inputs, (*FEED, REVIEWS))
         outputs, final = await self._asked(_outputs, OUTPUTS)
         ends = await self._asked(readers.ends, OUTPUTS)
         follower = self.stage.follower
@@ -166,7 +186,7 @@ class Run:
         evidence = Evidence(
             bot=BOT,
             cluster=stage.cluster,
-            inputs=[one for many in self.inputs.values() for one in many],
+            inputs=inputs,
             outputs=outputs,
             committed=await asyncio.to_thread(
                 readers.read_commits, stage.servers, GROUP, stage.setting.partitions
@@ -175,14 +195,14 @@ class Run:
             seen={place: list(seen) for place, seen in follower.seen.items()},
             final=final,
             samples=list(stage.commits.samples),
-            takeovers=stage.fleet.takeovers,
+            told=told,
             spoiled=self.spoiled,
             drained=drained,
-            forgetful=stage.setting.forgetful,
         )
         found = await asyncio.to_thread(check, evidence)
         self.result.violations += [one for one in found if one not in self.result.violations]
         self.result.inputs, self.result.outputs = len(evidence.inputs), len(outputs)
+        self.result.outcomes = Counter(d.outcome for d in outputs if isinstance(d, Decision))
 
     async def nothing_more(self) -> None:
         """A worker started on the drained log publishes nothing."""
@@ -190,7 +210,7 @@ class Run:
         fleet = self.stage.fleet
         fleet.owners.clear()
         await fleet.start()
-        places = len(INPUTS) * self.stage.setting.partitions
+        places = len(READ) * self.stage.setting.partitions
         for _ in range(300):
             if len(fleet.owners) == places:
                 break
@@ -252,11 +272,22 @@ async def _kept_up(fleet: Fleet) -> AsyncIterator[None]:
         keeping.cancel()
 
 
-def _inputs(servers: str, topics: Iterable[str], partitions: int) -> dict[Place, list[Input]]:
-    found: dict[Place, list[Input]] = {}
+def _last(servers: str, topics: Iterable[str], partitions: int) -> dict[Place, int]:
+    """The offset of the last record of each partition that has any."""
+    committed = readers.read_committed(servers, list(topics), partitions)
+    return {(one.topic, one.partition): one.offset for one in committed}
+
+
+def _inputs(servers: str, topics: Iterable[str], partitions: int) -> tuple[list[Input], list[Told]]:
+    """What asks for a decision, and what the feed tells of posts."""
+    inputs: list[Input] = []
+    told: list[Told] = []
     for one in readers.read_committed(servers, list(topics), partitions):
-        found.setdefault((one.topic, one.partition), []).append(input_fact(one))
-    return found
+        if one.topic in INPUTS:
+            inputs.append(input_fact(one))
+        if one.topic in FEED:
+            told.extend(told_facts(one))
+    return inputs, told
 
 
 def _outputs(

@@ -18,6 +18,7 @@ from aiokafka.admin import AIOKafkaAdminClient
 from infra.broker import LocalBroker
 from infra.ports import free_port
 from infra.topics import create_topics
+from tests.chaos.facts import REFERENCES, REVIEWS
 from tests.chaos.fleet import Fleet
 from tests.chaos.proxy import HOST, Proxy, Rule
 from tests.chaos.readers import Commits, Follower, OpenTransactions
@@ -39,12 +40,12 @@ class Setting:
     latency_ms: float = 150.0
     deadline_s: float = 20.0
     flaw: str = ""
-    forgetful: bool = False
+    changes: float = 0.12  # the share of edits and deletions in the feed
     only: tuple[str, ...] = ()  # kinds of faults; all where empty
     quick: bool = False  # no checkpoint in the middle, no last worker: for controls
     logs: Path | None = None
 
-    def environment(self) -> dict[str, str]:
+    def environment(self, folder: Path) -> dict[str, str]:
         """Of every worker, but for the address of its broker."""
         return {
             "TWITE_KAFKA__GROUP_ID": GROUP,
@@ -53,6 +54,8 @@ class Setting:
             "TWITE_MODEL__SLOTS": "16",
             "TWITE_MODEL__ECHO__LATENCY_MS": str(self.latency_ms),
             "TWITE_WORKER__DEADLINE_S": str(self.deadline_s),
+            # Of all workers: on one machine they share the folder, and lock their files.
+            "TWITE_VIEWS__DIRECTORY": str(folder / "views"),
             "TWITE_LIMITS__ENABLED": "false",  # a few people ask thousands of times
             "TWITE_LOGGING__FORMAT": "json",
             "CHAOS_FLAW": self.flaw,
@@ -120,6 +123,8 @@ class Aim:
 
 def _input_of(topic: str) -> str:
     """The input that an output most likely comes from."""
+    if topic in (REFERENCES, REVIEWS):
+        return topic
     return "feed.direct-messages" if topic == "bot.direct-replies" else "feed.mentions"
 
 
@@ -140,7 +145,7 @@ async def staged(setting: Setting) -> AsyncIterator[Stage]:
         await proxy.start(outer)
         stack.push_async_callback(proxy.stop)
         addresses = (broker.bootstrap_servers, f"{HOST}:{outer}")
-        fleet = Fleet(setting.environment(), addresses, folder, setting.workers, setting.seed)
+        fleet = Fleet(setting.environment(folder), addresses, folder, setting.workers, setting.seed)
         stack.push_async_callback(fleet.close)
         aim = Aim()
         stage = Stage(

@@ -21,7 +21,7 @@ MOST_MISSED = 10  # faults that may not come about, such as a step that nobody p
 
 
 async def test_nothing_is_lost_doubled_torn_or_out_of_order_under_fire() -> None:
-    setting = Setting(seed=SEED, inputs=5000, faults=len(KINDS), seconds=130.0, forgetful=True)
+    setting = Setting(seed=SEED, inputs=5000, faults=len(KINDS), seconds=130.0)
     result = await run(setting)
     told = "\n".join(summary(result))
     print(told)

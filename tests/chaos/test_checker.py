@@ -387,18 +387,6 @@ def test_what_faults_spoiled_may_be_a_dead_letter_and_no_more() -> None:
     assert kinds == ["torn"], "its dead letter is missing, but the outcome is allowed"
 
 
-def test_a_repeat_may_be_forgotten_only_where_its_partition_changed_hands() -> None:
-    log = Log(1)
-    raw = log.pick(random.Random(1), AUDITS, outcome="skipped", reason="duplicate")
-    log.edit(raw, reason="no-answer", duplicate_of=None)
-    place = json.loads(raw.value or b"")["input"]
-    taken = {(place["topic"], place["partition"]): [raw.timestamp_ms]}
-    wrong = found(log.evidence(forgetful=True, takeovers=taken))
-    assert "repeat" not in wrong
-    assert "repeat" in found(log.evidence(forgetful=True, takeovers={}))
-    assert "repeat" in found(log.evidence(takeovers=taken))
-
-
 @pytest.mark.parametrize("seed", range(20))
 def test_the_map_is_read_as_the_runtime_writes_it(seed: int) -> None:
     """Two readers of one documented format; the writer is the runtime's."""
