@@ -40,7 +40,7 @@ from schemas.replies import ReplyCorrected
 YOU = Person("you", "you", "You")
 HELP = """\
 text           mention the bot in the present thread
-/dm text       write to it in private; /dm /forget empties its memory of that talk
+/dm text       write to it in private; /dm /forget: it forgets that talk
 /thread        start a new thread; the bot then knows nothing of the old one
 /thread text   the same, and mention it there
 /edit N text   make your line N say something else
@@ -49,7 +49,7 @@ text           mention the bot in the present thread
 /optin         want them again
 /help          this list
 /quit          end (or Ctrl-D)"""
-OPTED_OUT = "you are opted out: no answers for you, and nothing of yours is shown to the model"
+OPTED_OUT = "you are opted out: no answers, and the model sees nothing of yours"
 OPTED_IN = "you are opted in again"
 LATE = "no outcome came in time"
 NOTHING_BUILT = "no reply of the bot is built on it"
