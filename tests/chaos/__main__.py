@@ -64,7 +64,7 @@ def _arguments() -> argparse.Namespace:
     parser.add_argument("--workers", type=int, default=3)
     parser.add_argument("--latency-ms", type=float, default=150.0, help="mean of an answer")
     parser.add_argument("--flaw", default="", help="plant this flaw (tests/chaos/flaws.py)")
-    parser.add_argument("--changes", type=float, default=0.12, help="share of edits and deletions")
+    parser.add_argument("--changes", type=float, default=0.2, help="share of edits and deletions")
     parser.add_argument("--controls", action="store_true", help="hunt planted flaws instead")
     parser.add_argument(
         "--only",
@@ -92,7 +92,7 @@ def summary(result: Result) -> list[str]:
     ]
     lines += [str(one) for one in result.violations[:50]]
     lines.append(
-        f"seed {result.setting.seed}: {result.inputs} inputs (and {result.aborted} aborted),"
+        f"seed {result.setting.seed}: {result.fed} records, {result.inputs} inputs (and {result.aborted} aborted),"
         f" {result.faults.total()} faults, {result.outputs} outputs in {result.seconds:.0f} s: "
         + ", ".join(f"{word} {found[word]}" for word in (*words, *others))
     )
@@ -105,6 +105,7 @@ def as_json(result: Result) -> dict[str, object]:
     """The same, for programs."""
     return {
         "setting": {k: v for k, v in asdict(result.setting).items() if k != "logs"},
+        "records": result.fed,
         "inputs": result.inputs,
         "aborted_inputs": result.aborted,
         "outputs": result.outputs,

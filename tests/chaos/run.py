@@ -55,7 +55,8 @@ class Result:
     """What a run found."""
 
     setting: Setting
-    inputs: int = 0
+    fed: int = 0  # records of the feed
+    inputs: int = 0  # those that ask for a decision, reviews among them
     aborted: int = 0
     outputs: int = 0
     outcomes: Counter[str] = field(default_factory=Counter)
@@ -177,7 +178,7 @@ class Run:
 
     async def judge(self, *, drained: bool) -> None:
         """Feed the checker with all that stands on the log now."""
-        inputs, told = await self._asked(_inputs, (*FEED, REVIEWS))
+        inputs, told, self.result.fed = await self._asked(_inputs, (*FEED, REVIEWS))
         outputs, final = await self._asked(_outputs, OUTPUTS)
         ends = await self._asked(readers.ends, OUTPUTS)
         follower = self.stage.follower
@@ -278,16 +279,20 @@ def _last(servers: str, topics: Iterable[str], partitions: int) -> dict[Place, i
     return {(one.topic, one.partition): one.offset for one in committed}
 
 
-def _inputs(servers: str, topics: Iterable[str], partitions: int) -> tuple[list[Input], list[Told]]:
-    """What asks for a decision, and what the feed tells of posts."""
+def _inputs(
+    servers: str, topics: Iterable[str], partitions: int
+) -> tuple[list[Input], list[Told], int]:
+    """What asks for a decision, what the feed tells of posts, and how many records it has."""
     inputs: list[Input] = []
     told: list[Told] = []
+    fed = 0
     for one in readers.read_committed(servers, list(topics), partitions):
         if one.topic in INPUTS:
             inputs.append(input_fact(one))
         if one.topic in FEED:
+            fed += 1
             told.extend(told_facts(one))
-    return inputs, told
+    return inputs, told, fed
 
 
 def _outputs(

@@ -40,7 +40,7 @@ class Setting:
     latency_ms: float = 150.0
     deadline_s: float = 20.0
     flaw: str = ""
-    changes: float = 0.12  # the share of edits and deletions in the feed
+    changes: float = 0.2  # the share of edits and deletions in the feed
     only: tuple[str, ...] = ()  # kinds of faults; all where empty
     quick: bool = False  # no checkpoint in the middle, no last worker: for controls
     logs: Path | None = None
