@@ -93,7 +93,8 @@ def summary(result: Result) -> list[str]:
     lines += [str(one) for one in result.violations[:50]]
     lines.append(
         f"seed {result.setting.seed}: {result.fed} records (and {result.aborted} aborted),"
-        f" {result.inputs} inputs, {result.faults.total()} faults, {result.outputs} outputs in {result.seconds:.0f} s: "
+        f" {result.inputs} inputs, {result.faults.total()} faults,"
+        f" {result.outputs} outputs in {result.seconds:.0f} s: "
         + ", ".join(f"{word} {found[word]}" for word in (*words, *others))
     )
     outcomes = (f"{times} {outcome}" for outcome, times in sorted(result.outcomes.items()))
