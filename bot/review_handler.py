@@ -5,8 +5,8 @@ for each its one decision record, and beside it the corrections and retractions.
 reply are handled one after another; what was decided here counts before the views have read it
 back, so that nothing is taken back twice. Deletions go first.
 
-Where the views are behind the review, it waits for them: words that are gone must not come back
-from an old view. Where they stay behind, the partition is given back and prepared anew.
+Where the model is to be asked, the review waits for the views: words that are gone must not come
+back from an old one. Where they stay behind, the partition is given back and prepared anew.
 """
 
 from collections import OrderedDict
@@ -124,7 +124,8 @@ class ReviewsHandler:
         """What the review came to, and its decision record."""
         review: Review = job.payload
         try:
-            await self._caught_up(attempt)
+            if not self._is_plain(review.data):
+                await self._caught_up(attempt)
             judged = await self._judged(review)
         except (EngineError, KnowledgeUnavailable) as error:
             raise RetryLater(type(error).__name__) from error
@@ -147,6 +148,15 @@ class ReviewsHandler:
             told = told.model_copy(update={"source_ref": review.source, "conversation_id": key})
         log.warning("a review failed", offset=record.offset, code=error.code, attempts=attempts)
         return letter, self._publishing.decision(told, key, envelope, private=True)
+
+    def _is_plain(self, review: ReviewAsked) -> bool:
+        """Whether what has to go is clear, wherever the views are: the source is gone, and the
+        whole reply to it is known. What was decided on it since was decided here."""
+        change = review.change
+        if not change.deleted or change.uri != review.source.uri:
+            return False
+        replies = self._replies(review.source.uri)
+        return replies is not None and len(replies.parts) >= max(p.parts for p in replies.parts)
 
     async def _caught_up(self, attempt: int) -> None:
         """Everything that led to the review was committed before now."""

@@ -236,11 +236,22 @@ async def test_views_that_stay_behind_stop_the_partition() -> None:
     known = Known(standing())
     known.caught_up = False
     one = handler(known)
-    job = one.open(record_of(deleted()))
+    job = one.open(record_of(edited()))
     with pytest.raises(RetryLater):
         await one.handle(job, attempt=4)
     with pytest.raises(StopPartition):
         await one.handle(job, attempt=5)
+
+
+async def test_a_deleted_source_waits_for_no_view_that_knows_the_whole_reply() -> None:
+    known = Known(standing(part(1, 2)))
+    known.caught_up = False
+    one = handler(known)
+    with pytest.raises(RetryLater):  # there is a second part
+        await run(one, record_of(deleted()))
+    known.shown = standing(part(1, 2), part(2, 2))
+    outputs = await run(one, record_of(deleted()))
+    assert [type(data) for data in read(outputs)[:2]] == [ReplyRetracted, ReplyRetracted]
 
 
 async def test_without_its_question_a_deleted_post_still_takes_the_reply_back() -> None:
