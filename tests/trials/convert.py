@@ -15,6 +15,9 @@ the seed only.
     irc        IRC logs with human reply annotations (jkkummerfeld/irc-disentanglement):
                threads of several people, the last one mentions the bot
     mt-bench   questions, as mentions that stand alone
+
+With ``--lively`` the threads and talks live on (``lively.py``): their posts come on the stream
+of posts, and some of them are edited, deleted or asked for a second time.
 """
 
 import argparse
@@ -33,6 +36,7 @@ from bot.settings import BotSettings
 from schemas.envelope import Event
 from schemas.feed import MAX_ANCESTORS, Post
 from schemas.fields import parse_time
+from tests.trials.lively import lively
 
 START = datetime(2026, 1, 1, tzinfo=UTC)
 MAX_TEXT = 3000  # characters of one post
@@ -41,19 +45,21 @@ BotEvents = Iterator[list[Event[Any]]]
 
 @dataclass(frozen=True, slots=True)
 class Said:
-    """One turn of a thread: who says what. ``author`` None is the bot."""
+    """One turn of a thread: who says what. ``author`` None is the bot; ``asks``: the turn is a
+    mention of its own, so its text names the bot wherever it stands."""
 
     key: str
     author: Person | None
     text: str
+    asks: bool = False
 
 
 def thread_mention(bot: BotSettings, thread_id: str, turns: Sequence[Said]) -> Event[Any]:
     """The last turn as a mention of the bot, the others as its ancestors, root first."""
     posts: list[Post] = []
     for number, turn in enumerate(turns):
-        last = number == len(turns) - 1
-        text, facets = addressed(bot, turn.text) if last else (turn.text, ())
+        asks = turn.asks or number == len(turns) - 1
+        text, facets = addressed(bot, turn.text) if asks else (turn.text, ())
         posts.append(
             post(
                 turn.author or bot_person(bot),
@@ -87,7 +93,7 @@ def _paths(
     message: Mapping[str, Any], above: tuple[Said, ...], asker: Person
 ) -> Iterator[tuple[Said, ...]]:
     author = asker if message["role"] == "prompter" else None
-    turns = (*above, Said(message["message_id"], author, message["text"]))
+    turns = (*above, Said(message["message_id"], author, message["text"], author is not None))
     yield turns
     for reply in message["replies"]:
         yield from _paths(reply, turns, asker)
@@ -146,7 +152,8 @@ def _chain(lines: Sequence[str], answered: Mapping[int, int], number: int) -> li
     at: int | None = number
     while at is not None:
         if found := _IRC_LINE.fullmatch(lines[at]):
-            chain.append(Said(str(at), person("irc", found[1]), found[2]))
+            asks = at in answered
+            chain.append(Said(str(at), person("irc", found[1]), found[2], asks))
         elif at == number:
             return []
         at = answered.get(at)
@@ -198,6 +205,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--limit", type=int, help="at most so many events")
     parser.add_argument("--per-conversation", type=int, default=3, metavar="N")
     parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--lively", action="store_true", help="with edits and deletions")
     parser.add_argument("--bot-account", default=BotSettings().account_id)
     parser.add_argument("--bot-handle", default=BotSettings().handle)
     parser.add_argument("--output", type=Path, help="default: standard output")
@@ -209,6 +217,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
         options.seed,
         options.per_conversation,
     )
+    if options.lively:
+        events = lively(events, bot, options.seed)
     text = "".join(json.dumps(structured(event), ensure_ascii=False) + "\n" for event in events)
     if options.output:
         options.output.write_text(text, "utf-8")

@@ -72,7 +72,7 @@ def test_oasst_prompts_are_mentions_below_what_was_said(tmp_path: Path) -> None:
     assert isinstance(second, MentionCreated)
     assert first.ancestors == ()
     assert first.post.text == f"@{BOT.handle} What is a bird?"
-    assert [post.text for post in second.ancestors] == ["What is a bird?", "An animal."]
+    assert [post.text for post in second.ancestors] == [first.post.text, "An animal."]
     assert second.ancestors[1].author.id == BOT.account_id
     assert second.post.parent is not None
     assert second.post.parent.uri == second.ancestors[1].uri
@@ -100,6 +100,27 @@ def test_irc_chains_are_threads_of_several_people(tmp_path: Path) -> None:
     longest = max(mentions, key=lambda mention: len(mention.ancestors))
     assert [post.author.handle for post in longest.ancestors] == ["yohannes", "Hikaru79"]
     assert longest.post.text == f"@{BOT.handle} how do I install it?"
+    uris = [post.uri for mention in mentions for post in (mention.post, *mention.ancestors)]
+    assert len(set(uris)) == 3, "a line is one post, wherever it stands"
+
+
+def test_a_lively_feed_has_edits_and_deletions_and_says_the_same_of_a_post_everywhere(
+    tmp_path: Path,
+) -> None:
+    path = tmp_path / "trees.jsonl"
+    trees = (json.dumps(TREE | {"message_tree_id": f"t{n}"}) for n in range(99))
+    path.write_text("".join(f"{tree}\n" for tree in trees))
+    feed = tmp_path / "feed.jsonl"
+    main(["oasst", str(path), "--lively", "--output", str(feed)])
+    events = [decode(as_record(entry.output)) for entry in read_file(feed)]
+    kinds = {event.envelope.type.removeprefix("twite.feed.") for event in events}
+    assert kinds == {"post.created.v1", "post.edited.v1", "post.deleted.v1", "mention.created.v1"}
+    mentions = [event.data for event in events if isinstance(event.data, MentionCreated)]
+    assert {data.reason.value for data in mentions} == {"mention", "reply"}
+    assert {data.ancestors_complete for data in mentions} == {True, False}
+    texts = {(p.uri, p.revision): p.text for data in mentions for p in (data.post, *data.ancestors)}
+    versions = {p.uri: p for data in mentions for p in (data.post, *data.ancestors)}
+    assert all(texts[post.uri, post.revision] == post.text for post in versions.values())
 
 
 def test_mt_bench_questions_stand_alone(tmp_path: Path) -> None:
