@@ -256,6 +256,7 @@ async def _work(
         handlers.make,
         slots=lambda: places(engine.capacity()),
         recover=functools.partial(finished_on_audit, settings.kafka),
+        published=handlers.published,
         prepare=handlers.open,
         release=handlers.release,
         metrics=running.metrics,

@@ -29,7 +29,9 @@ from bot.quotas import Quotas
 from bot.references import References, ReferencesHandler
 from bot.review_handler import Ask, ReviewsHandler
 from bot.values import Asked, Setup
+from bot.views import said
 from bot.views.references import ReferencesView
+from bot.views.replies import RepliesView
 from consumers.handler import Handler, StopPartition
 from consumers.views.views import OpenView, Views
 from model.engine import Engine
@@ -128,6 +130,14 @@ class Handlers:
             self._knowledge.pop(source.partition, None)
         if self._views is not None:
             await self._views.release(source.partition)
+
+    async def published(self, source: TopicPartition, offset: int) -> Mapping[int, int]:
+        """For ``Worker(published=)``: each input's decision is its outcome."""
+        if self._views is None or source.topic in SILENT_TOPICS:
+            return {}
+        await self._views.catch_up(source.partition)
+        view = self._views.of(source.partition)[RepliesView.name]
+        return said.outcomes(view.db, source.topic, offset)
 
     def _answers(self, partition: int) -> BotHandler:
         return BotHandler(

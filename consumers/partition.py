@@ -13,7 +13,7 @@ import asyncio
 import itertools
 import time
 from collections import Counter
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from typing import Protocol
 
 import structlog
@@ -34,6 +34,15 @@ from schemas.record import Output
 log = structlog.get_logger(__name__)
 
 _CANCEL_TIMEOUT_S = 5.0
+_CLOCKS_MS = 5_000  # by which the clocks of two brokers may differ
+
+Published = Callable[[TopicPartition, int], Awaitable[Mapping[int, int]]]
+"""Which records from that offset on have their outcome on the log: offset, Kafka's time in ms."""
+
+
+async def nothing_published(source: TopicPartition, offset: int) -> Mapping[int, int]:
+    """For callers whose outputs do not say what they are the outcome of."""
+    return {}
 
 
 class Publisher(Protocol):
@@ -54,7 +63,8 @@ class AssignedPartition:
     """State of one partition from assignment to revocation.
 
     ``read_back`` reads the committed offset (None: nothing committed), ``recover`` says what is
-    finished where nothing is committed (None: nothing is), ``seek`` moves the consumer (None:
+    finished where nothing is committed (None: nothing is), ``published`` what is finished beyond
+    what is committed, ``seek`` moves the consumer (None:
     to the beginning), ``let_go`` asks the worker to rejoin the group and ``changed`` tells it
     that there is room again. ``prepare`` and ``release``: see ``consumers.hooks``. ``before``:
     the closing of an earlier assignment of this partition, which is waited for.
@@ -68,6 +78,7 @@ class AssignedPartition:
         *,
         read_back: Callable[[TopicPartition], Awaitable[Committed | None]],
         recover: Callable[[TopicPartition], Awaitable[Committed | None]],
+        published: Published = nothing_published,
         seek: Callable[[TopicPartition, int | None], Awaitable[int]],
         let_go: Callable[[TopicPartition], None],
         changed: Callable[[], None],
@@ -85,6 +96,8 @@ class AssignedPartition:
         self._config = config
         self._read_back = read_back
         self._recover = recover
+        self._published = published
+        self._outcomes: Mapping[int, int] = {}  # on the log already: offset, Kafka's time in ms
         self._metrics = metrics
         self._seek = seek
         self._let_go = let_go
@@ -120,10 +133,13 @@ class AssignedPartition:
 
     def take(self, offset: int, timestamp_ms: int = 0) -> bool:
         """Take a record in; False where it was finished before, or the gate is shut."""
-        taken = self._open and self._tracker is not None and self._tracker.take(offset)
-        if taken:
-            self._timestamps[offset] = timestamp_ms
-        return taken
+        if not self._open or self._tracker is None or not self._tracker.take(offset):
+            return False
+        if _has_outcome(self._outcomes, offset, timestamp_ms):
+            self._tracker.finish((offset,))
+            return False
+        self._timestamps[offset] = timestamp_ms
+        return True
 
     def finish(self, offset: int, outputs: Sequence[Output], kind: Kind = "done") -> None:
         """A record's outcome is ready to be published."""
@@ -279,7 +295,9 @@ class AssignedPartition:
         committed = await self._restart(recover=True)
         await self._hooks.prepare()
         start = await self._find(None if committed is None else committed.offset)
-        tracker = OffsetTracker(committed or Committed(start))
+        committed = committed or Committed(start)
+        self._outcomes = await self._look_up(committed, committed.offset)
+        tracker = OffsetTracker(committed)
         self._tracker = tracker
         self._open = True
         log.info("partition open", partition=str(self.source), offset=start)
@@ -295,6 +313,35 @@ class AssignedPartition:
                 log.error(str(error), partition=str(self.source))
             await self._pause(attempt)
         raise AssertionError("unreachable")
+
+    async def _look_up(self, committed: Committed, start: int) -> Mapping[int, int]:
+        """What has its outcome on the log, from ``start`` on, although the group's offset does
+        not say so.
+
+        Both were written in one transaction, so it is the broker that has lost the offset: Kafka
+        4.4's group coordinator was seen to do that, killed while it read its log.
+        """
+        for attempt in itertools.count(1):
+            try:
+                found = await self._published(self.source, start)
+                break
+            except BaseException as error:
+                if asked_to_stop(error):
+                    raise
+                place = str(self.source)
+                log.warning("outcomes can't be read yet", partition=place, error=told(error))
+            await self._pause(attempt)
+        behind = {o: at_ms for o, at_ms in found.items() if not committed.covers(o)}
+        if behind:
+            log.error(
+                "the group's offset is behind what was published: the broker lost commits (or"
+                " somebody moved them back); what has its outcome is not done again",
+                partition=str(self.source),
+                offset=committed.offset,
+                outcomes=len(behind),
+                last=max(behind),
+            )
+        return behind
 
     async def _publish(self, tracker: OffsetTracker) -> None:
         batch = self._outbox.batch()
@@ -354,12 +401,17 @@ class AssignedPartition:
     async def _settle(self, tracker: OffsetTracker) -> None:
         """Did the failed transaction commit? Only a new producer and a read back can tell."""
         committed = await self._restart() or Committed(0)
+        start = max(committed.offset, tracker.position)
+        outcomes = await self._look_up(committed, start)
         ours = {finished.offset for finished in self._outbox}
-        if committed.offset > tracker.end or any(
-            committed.covers(offset) for offset in tracker.unfinished - ours
-        ):
+
+        def is_through(offset: int) -> bool:
+            at_ms = self._timestamps.get(offset, 0)
+            return committed.covers(offset) or _has_outcome(outcomes, offset, at_ms)
+
+        if committed.offset > tracker.end or any(map(is_through, tracker.unfinished - ours)):
             raise Fenced(f"{self.source}: another worker finished what is in flight here")
-        self._done(tracker, self._outbox.take_out(lambda f: committed.covers(f.offset)))
+        self._done(tracker, self._outbox.take_out(lambda f: is_through(f.offset)))
 
     async def _restart(self, *, recover: bool = False) -> Committed | None:
         """A fresh producer, then the committed offset; tries until it works."""
@@ -385,6 +437,12 @@ class AssignedPartition:
     async def _pause(self, attempt: int) -> None:
         base, cap = self._config.retry_base_s, self._config.retry_cap_s
         await asyncio.sleep(full_jitter(attempt, base, cap))
+
+
+def _has_outcome(outcomes: Mapping[int, int], offset: int, timestamp_ms: int) -> bool:
+    """Is that of this very record? A log that was made anew has the same offsets, but later."""
+    at_ms = outcomes.get(offset)
+    return at_ms is not None and at_ms >= timestamp_ms - _CLOCKS_MS
 
 
 async def _within(event: asyncio.Event, seconds: float) -> bool:

@@ -26,7 +26,7 @@ from consumers.handler import GiveUp, Handler
 from consumers.hooks import Hook, nothing
 from consumers.metrics import Metrics, WorkerState
 from consumers.offsets import Committed
-from consumers.partition import AssignedPartition
+from consumers.partition import AssignedPartition, Published, nothing_published
 from consumers.records import to_record, where
 from consumers.slots import Slots, Work
 from schemas.record import Record
@@ -45,7 +45,9 @@ class Worker(ConsumerRebalanceListener):  # type: ignore[misc]  # aiokafka has n
     ``handler_factory(topic, partition)`` makes the handler of one assignment. ``slots`` says
     how many records may be in the handler's hands now, at most ``max_in_flight``: whoever
     does the work sets the pace, up and down, and 0 stops the reading too. ``recover`` says what
-    is finished in a partition for which the group has no offset (group offsets expire).
+    is finished in a partition for which the group has no offset (group offsets expire), and
+    ``published`` what has its outcome on the log although the group's offset does not say so
+    (asked after ``prepare``, and after a transaction that failed): such records are not handled.
     ``prepare`` is awaited in each assignment after the partition is fenced off from its owner
     before and its offset is known, and before anything of it is read; ``release`` after it is
     closed, once for each ``prepare`` that was begun, whatever became of that.
@@ -58,6 +60,7 @@ class Worker(ConsumerRebalanceListener):  # type: ignore[misc]  # aiokafka has n
         slots: Callable[[], int] | None = None,
         *,
         recover: Callable[[TopicPartition], Awaitable[Committed | None]] | None = None,
+        published: Published | None = None,
         prepare: Hook | None = None,
         release: Hook | None = None,
         metrics: Metrics | None = None,
@@ -65,6 +68,7 @@ class Worker(ConsumerRebalanceListener):  # type: ignore[misc]  # aiokafka has n
         self._config = config
         self._handler_factory = handler_factory
         self._recover = recover or _nothing_finished
+        self._published = published or nothing_published
         self._prepare = prepare or nothing
         self._release = release or nothing
         self.metrics = metrics or Metrics()
@@ -297,6 +301,7 @@ class Worker(ConsumerRebalanceListener):  # type: ignore[misc]  # aiokafka has n
             self._config,
             read_back=group.committed,
             recover=self._recover,
+            published=self._published,
             seek=group.seek,
             let_go=self._let_go,
             changed=self._wake,

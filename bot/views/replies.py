@@ -28,8 +28,10 @@ CREATE TABLE decisions (
     uri INTEGER,             -- of the uri of its post, also where it is a review
     source_revision TEXT, outcome TEXT NOT NULL, reason TEXT, duplicate_of TEXT,
     review INTEGER NOT NULL, private INTEGER NOT NULL,
+    input TEXT NOT NULL, input_offset INTEGER NOT NULL,  -- topic and offset of what it is on
     seen_ms INTEGER NOT NULL, origin INTEGER NOT NULL
 );
+CREATE INDEX decisions_by_input ON decisions (input, input_offset);
 CREATE INDEX decisions_by_event ON decisions (event) WHERE event IS NOT NULL;
 CREATE INDEX decisions_by_revision ON decisions (revision) WHERE revision IS NOT NULL;
 CREATE INDEX decisions_by_uri ON decisions (uri) WHERE uri IS NOT NULL;
@@ -59,7 +61,7 @@ def _upsert(table: str, columns: int) -> str:
     return f"REPLACE INTO {table} VALUES ({places})"  # noqa: S608 - own names
 
 
-_DECISION = _upsert("decisions", 12)
+_DECISION = _upsert("decisions", 14)
 _PART = _upsert("parts", 12)
 _CORRECTION = _upsert("corrections", 6)
 _RETRACTION = _upsert("retractions", 4)
@@ -94,7 +96,7 @@ class RepliesView:
     """See the module."""
 
     name = "replies"
-    layout = 1
+    layout = 2
     topics: tuple[str, ...] = (
         names.BOT_AUDIT,
         names.BOT_AUDIT_PRIVATE,
@@ -148,6 +150,8 @@ def _decision(db: sqlite3.Connection, data: Mapping[str, Any], private: int, at:
         data.get("duplicate_of"),
         int(review),
         private,
+        _text(asked["topic"]),
+        int(asked["offset"]),
         *at,
     )
     _put(db, "decisions", _DECISION, row)

@@ -29,6 +29,7 @@ _EARLIER = (
     f" AND duplicate_of IS NULL ORDER BY outcome = '{Outcome.REPLIED.value}' DESC,"
     f" reason = '{SkipReason.EDITED.value}', seen_ms, origin LIMIT 1"
 )
+_OUTCOMES = "SELECT input_offset, seen_ms FROM decisions WHERE input = ? AND input_offset >= ?"
 _PARTS = (
     "SELECT p.reply_id, p.source_uri, p.source_revision, p.conversation, p.part, p.parts,"
     " p.decision_id, p.private, p.content, c.revision, c.content, c.decision_id,"
@@ -41,6 +42,12 @@ _ANSWERED = (
     f" ('{Outcome.REPLIED.value}', '{Outcome.CORRECTED.value}')"
     " ORDER BY seen_ms DESC, origin DESC LIMIT 1"
 )
+
+
+def outcomes(db: sqlite3.Connection, topic: str, offset: int) -> dict[int, int]:
+    """The inputs of a topic, from that offset on, that have their decision: offset, and Kafka's
+    time of the decision in ms. The view is one partition's, and so are they."""
+    return dict(db.execute(_OUTCOMES, (topic, offset)).fetchall())
 
 
 def seen(

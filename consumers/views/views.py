@@ -205,6 +205,10 @@ class Views:
         self._users[partition] += 1
         await self._add(partition)
 
+    async def catch_up(self, partition: int | None) -> None:
+        """Returns when the open views of a partition hold all that is committed now."""
+        self._hear(await self._thread.call(self._thread.catch_up(partition)))
+
     async def release(self, partition: int) -> None:
         """The last user closes the views of the partition."""
         self._users[partition] -= 1
@@ -253,7 +257,7 @@ class Views:
             if key not in self._open:
                 self._by_name = {}
                 self._open[key] = OpenView(view, followed, news, self._thread)
-        self._hear(await self._thread.call(self._thread.catch_up(partition)))
+        await self.catch_up(partition)
 
     def _files(self, view: View, partition: int | None) -> Files:
         return Files(self._directory, self._cluster_id, view.name, partition)

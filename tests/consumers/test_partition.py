@@ -1,7 +1,7 @@
 """One partition against a broker that fails in every way that aiokafka is known to."""
 
 import asyncio
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 import pytest
@@ -35,6 +35,7 @@ class FakeBroker:
     outputs: list[Output] = field(default_factory=list)
     committed: Committed | None = None
     recovered: Committed | None = None
+    outcomes: dict[int, int] = field(default_factory=dict)
     refused: bytes = b""
     prepare_hangs: bool = False
     metrics: Metrics = field(default_factory=Metrics)
@@ -55,6 +56,10 @@ class FakeBroker:
         self.calls.append("recover")
         self.fault("recover")
         return self.recovered
+
+    async def published(self, source: TopicPartition, offset: int) -> Mapping[int, int]:
+        self.fault("published")
+        return {o: at_ms for o, at_ms in self.outcomes.items() if o >= offset}
 
     async def prepare(self, source: TopicPartition) -> None:
         self.calls.append("prepare")
@@ -127,6 +132,7 @@ async def open_partition() -> AsyncIterator[Opener]:
                 CONFIG,
                 read_back=broker.read_back,
                 recover=broker.recover,
+                published=broker.published,
                 seek=broker.seek,
                 let_go=broker.let_go.append,
                 changed=lambda: None,
@@ -232,6 +238,74 @@ async def test_a_read_back_that_covers_what_is_in_flight_here_means_another_owne
     partition.finish(0, [output("zero")])
     await wait_until(lambda: bool(broker.let_go))
     assert broker.outputs == []
+
+
+async def test_what_has_its_outcome_is_not_handled_again_though_the_offset_went_back(
+    open_partition: Opener,
+) -> None:
+    broker = FakeBroker(committed=Committed(3), outcomes={2: 900, 3: 1_000, 5: 1_000, 6: 1_000})
+    with capture_logs() as logs:
+        partition = open_partition(broker)
+        await wait_until(lambda: partition.is_open)
+    (told,) = [line for line in logs if "lost commits" in line["event"]]
+    assert (told["log_level"], told["outcomes"], told["last"]) == ("error", 3, 6)
+    assert [o for o in range(3, 9) if partition.take(o, timestamp_ms=990)] == [4, 7, 8]
+    partition.finish(4, [output("four")])
+    await wait_until(lambda: broker.committed == Committed(7))
+
+
+async def test_an_outcome_from_before_the_record_is_of_another_log(open_partition: Opener) -> None:
+    broker = FakeBroker(outcomes={0: 1_000, 1: 90_000})
+    partition = open_partition(broker)
+    await wait_until(lambda: partition.is_open)
+    assert partition.take(0, timestamp_ms=60_000)
+    assert not partition.take(1, timestamp_ms=90_001), "clocks of two brokers differ a little"
+
+
+async def test_an_offset_that_is_behind_makes_nobody_wait_in_the_usual_case(
+    open_partition: Opener,
+) -> None:
+    broker = FakeBroker(committed=Committed(3, frozenset({5})), outcomes={1: 1, 2: 1, 5: 1})
+    with capture_logs() as logs:
+        partition = open_partition(broker)
+        await wait_until(lambda: partition.is_open)
+    assert not [line for line in logs if line["log_level"] == "error"]
+    assert [o for o in range(3, 7) if partition.take(o)] == [3, 4, 6]
+
+
+@pytest.mark.parametrize("lost", [True, False])
+async def test_a_commit_that_the_broker_forgot_is_not_published_again(
+    open_partition: Opener, lost: bool
+) -> None:
+    broker = FakeBroker(committed=Committed(0))
+    partition = open_partition(broker)
+    await wait_until(lambda: partition.is_open)
+    assert partition.take(0, timestamp_ms=500)
+    assert partition.take(1, timestamp_ms=500)
+    broker.faults = [("before commit", TimeoutError()), ("published", OSError("away"))]
+    if lost:
+        broker.outputs, broker.outcomes = [output("zero")], {0: 600}
+    partition.finish(0, [output("zero")])
+    await wait_until(lambda: not partition.pending)
+    partition.finish(1, [output("one")])
+    await wait_until(lambda: broker.committed == Committed(2))
+    assert [out.value for out in broker.outputs] == [b"zero", b"one"]
+    assert not broker.let_go
+
+
+async def test_an_outcome_of_what_is_in_flight_here_means_another_owner(
+    open_partition: Opener,
+) -> None:
+    broker = FakeBroker(committed=Committed(0))
+    partition = open_partition(broker)
+    await wait_until(lambda: partition.is_open)
+    assert partition.take(0, timestamp_ms=500)
+    assert partition.take(1, timestamp_ms=500)
+    broker.faults = [("before commit", TimeoutError())]
+    broker.outcomes = {1: 600}
+    partition.finish(0, [output("zero")])
+    await wait_until(lambda: bool(broker.let_go))
+    assert not broker.outputs
 
 
 async def test_closing_publishes_what_is_finished_and_cancels_what_is_not(
