@@ -19,12 +19,13 @@ from dataclasses import dataclass
 import regex
 from linkify_it.tlds import TLDS
 
-# Full stops: the usual one, its other forms, and signs that end in one when normalised (NFKC).
-_NUMBERED = "\u2488-\u249b\U0001f100\u33c2\u33c7\u33d8"
-_DOTS_OF_WORDS = ".\u2024\ufe52\uff0e" + _NUMBERED
-# Those of Chinese and Japanese: dots in a domain, and mostly just the end of a sentence.
+# Full stops of Chinese and Japanese: dots in a domain, and mostly just the end of a sentence.
 _IDEOGRAPHIC = "。｡\ufe12"
-_DOTS = _DOTS_OF_WORDS + _IDEOGRAPHIC
+# With the usual one and its other forms.
+_STOPS = ".\u2024\ufe52\uff0e" + _IDEOGRAPHIC
+# Signs that end in a full stop when normalised (NFKC): a dot to some, part of a word to others.
+_NUMBERED = "\u2488-\u249b\U0001f100\u33c2\u33c7\u33d8"
+_DOTS = _STOPS + _NUMBERED
 _DOT = f"[{_DOTS}]"
 _AT = r"[@＠﹫]"
 
@@ -63,13 +64,16 @@ _HARD = (
         rf"(?<![:/\\])[/\\]{{2,}}+(?:localhost|\p{{Nd}}++{_DOT}\p{{Nd}})\S*+", regex.I | regex.V1
     ),
 )
-_RUN = regex.compile(rf"(?<!{_WORD}){_WORD}++(?:{_DOT}{_WORD}++)+", regex.V1)
+_RUN = regex.compile(rf"(?<!{_WORD}){_WORD}++(?:[{_NUMBERED}]*{_DOT}{_WORD}++)+", regex.V1)
 _AFTER_HOST = regex.compile(_TAIL)
 # A dot that joins what stands before it, brackets and quotes aside, to the label behind it.
 _JOINT = regex.compile(
-    rf"(?:(?<=[^\s\p{{Ps}}\p{{Pi}}\"'/\\{_DOTS}]){_DOT}|[{_NUMBERED}])({_WORD}++)", regex.V1
+    rf"(?:(?<=[^\s\p{{Ps}}\p{{Pi}}\"'/\\{_STOPS}]){_DOT}|[{_NUMBERED}])({_WORD}++)", regex.V1
 )
 _NUMBERS = regex.compile(rf"\p{{Nd}}++(?:{_DOT}\p{{Nd}}++){{3,}}+", regex.V1)
+# A host behind "//": there any label may be the last one, of one letter or a number as well.
+_BEHIND_SLASHES = regex.compile(rf"[/\\]{{2}}(?:{_WORD}|{_DOT})++", regex.V1)
+_DOT_IN_IT = regex.compile(rf"{_DOT}(?={_WORD})", regex.V1)
 _ONE_DOT = regex.compile(_DOT)
 _ONE_AT = regex.compile(_AT)
 _INVISIBLE = regex.compile(r"[\p{Cf}\p{M}]+")
@@ -134,6 +138,8 @@ def dots(text: str) -> list[int]:
     for number in _NUMBERS.finditer(text):  # four numbers are an IPv4 address, three are none
         places = [dot.end() for dot in _ONE_DOT.finditer(number[0])]
         joints.update(number.start() + place for place in places[2::3])
+    for host in _BEHIND_SLASHES.finditer(text):
+        joints.update(host.start() + dot.end() for dot in _DOT_IN_IT.finditer(host[0]))
     return sorted(joints)
 
 

@@ -6,6 +6,7 @@ and Twitter publish for their own), not those of the project.
 
 import re
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -71,8 +72,15 @@ PLATFORMS = [
 ]
 
 
-def said(text: str, finish: FinishReason = "stop", allowed: Allowed = NOBODY) -> Checked:
-    return check(Generation(text, (), (), finish), allowed, LIMITS, "en")
+def said(
+    text: str,
+    finish: FinishReason = "stop",
+    allowed: Allowed = NOBODY,
+    *,
+    markdown: bool = False,
+) -> Checked:
+    limits = replace(LIMITS, markdown=markdown)
+    return check(Generation(text, (), (), finish), allowed, limits, "en")
 
 
 def facets_of(checked: Checked) -> tuple[Facet, ...]:
@@ -97,6 +105,7 @@ def platform_links(text: str) -> list[str]:
         ("Write to joe@evil.com", "Write to [link]"),
         ("Fake: www.@evil.com", "Fake: [link]"),
         ("1.2.3.4 and example。com", "1.2.3. 4 and example。 com"),
+        ("//v1.2 and //a.b/c, not 1/2.5", "//v1. 2 and //a. b/c, not 1/2.5"),
         ("@@@bob", "bob"),
         ("これはexample.comです", "これはexample. comです"),
         ("ok\u202e moc.enog", "ok moc. enog"),
@@ -124,6 +133,11 @@ hostile = st.lists(st.sampled_from(WORDS), max_size=25).map("".join)
 @example("http://[link].com/@x")
 @example("//1.2.3.4")
 @example("see //10.0.0.1/x, \\\\127.0.0.1 and ///1.2")
+@example("//a.1.2.3.4")
+@example("//é.é")
+@example("//⒔a.9")
+@example("a⒔.com")
+@example("[link]@a@b.example@//рфa.a.")
 def test_no_platform_finds_a_link_or_a_call(text: str) -> None:
     checked = said(text)
     assert platform_links(checked.text) == []
@@ -131,10 +145,16 @@ def test_no_platform_finds_a_link_or_a_call(text: str) -> None:
 
 
 @settings(max_examples=100)
-@given(hostile | st.text(max_size=120))
-def test_what_was_checked_stays_as_it_is(text: str) -> None:
-    once = said(text).text
-    assert said(once).text == once
+@given(hostile | st.text(max_size=120), st.booleans())
+@example("@bob@.@bob()", False)
+@example("éhttps://evil.com/x(．<)", False)
+@example("www._://_http://", False)
+@example("`**bold**`", False)
+def test_what_was_checked_stays_as_it_is(text: str, markdown: bool) -> None:
+    """But for markdown, which is read once: what a code span shows is no mark, ``[link]()`` no
+    link."""
+    once = said(text, markdown=markdown).text
+    assert said(once, markdown=True).text == once
 
 
 URL = "https://news.example.org/a?b=1"
@@ -186,9 +206,13 @@ def test_what_only_looks_allowed_is_not(text: str) -> None:
 
 
 @settings(max_examples=100)
+@example("@alice//a.9")
+@example(f"//a1.2.3 {URL}")
 @given(st.lists(st.sampled_from([*WORDS, "@alice", URL, "news.example.org/a?b=1"])).map("".join))
 def test_with_an_allow_set_every_link_found_is_in_it(text: str) -> None:
-    checked = said(text, allowed=allow_set(asking(), BOT.id))
+    allowed = allow_set(asking(), BOT.id)
+    checked = said(text, allowed=allowed)
+    assert said(checked.text, allowed=allowed, markdown=True).text == checked.text
     raw = checked.text.encode()
     good = {"@alice", "@bob", "＠alice", "＠bob", "﹫alice", "﹫bob", URL, "news.example.org/a?b=1"}
     shown = {raw[f.byte_start : f.byte_end].decode() for f in facets_of(checked)}
