@@ -45,8 +45,13 @@ def run(main: Coroutine[Any, Any, T]) -> T:
     """Run a command's coroutine, without the chatter of the Kafka client's own log."""
     import logging
 
-    logging.getLogger("aiokafka").setLevel(logging.CRITICAL)
-    return asyncio.run(main)
+    logger = logging.getLogger("aiokafka")
+    level = logger.level
+    logger.setLevel(logging.CRITICAL)
+    try:
+        return asyncio.run(main)
+    finally:
+        logger.setLevel(level)
 
 
 def tell(error: BaseException) -> int:

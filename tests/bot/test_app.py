@@ -37,7 +37,6 @@ ECHO = ModelSettings(engine="echo", slots=3, echo=EchoSettings(latency_ms=7))
 def _logging_as_it_was() -> Iterator[None]:
     root = logging.getLogger()
     before = (list(root.handlers), root.level)
-    logging.getLogger("aiokafka").setLevel(logging.NOTSET)  # commands quieten it for good
     yield
     root.handlers, root.level = before
     structlog.reset_defaults()
