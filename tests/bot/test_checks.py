@@ -34,7 +34,9 @@ async def test_a_storage_that_is_there_and_one_that_is_not() -> None:
     server = RedisServer()
     server.start()
     try:
-        found = await check_limits(LimitsSettings(storage_uri=server.uri))
+        found = await check_limits(
+            LimitsSettings(storage_uri=server.uri, storage_timeout_ms=10_000)
+        )
         assert (found.level, found.found) == (Level.GREEN, "counted in a shared storage")
     finally:
         server.close()
