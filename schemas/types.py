@@ -1,5 +1,6 @@
 """Event types: the model of each, the topics it may stand on, and the key it must have."""
 
+import functools
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from operator import attrgetter
@@ -29,7 +30,12 @@ class EventType:
     @property
     def topics(self) -> tuple[str, ...]:
         """Names of the topics it may stand on."""
-        return tuple(topic.name for topic in TOPICS.values() if self.name in topic.types)
+        return _topics_of(self.name)
+
+
+@functools.cache  # asked for with every record
+def _topics_of(name: str) -> tuple[str, ...]:
+    return tuple(topic.name for topic in TOPICS.values() if name in topic.types)
 
 
 def _unsaid(_: Any) -> None:
