@@ -10,6 +10,9 @@ from datetime import UTC, datetime
 
 import pytest
 from aiokafka import TopicPartition
+from confluent_kafka import ConsumerGroupTopicPartitions
+from confluent_kafka import TopicPartition as TopicPartitionOffset
+from confluent_kafka.admin import AdminClient
 
 from bot.app import run_worker
 from bot.ask import Asker, open_asker
@@ -138,6 +141,36 @@ async def test_offsets_that_expired_are_read_off_the_audit(broker: LocalBroker) 
     everything = await read_all(first.kafka, starts)
     assert len(everything.decisions) == 8
     assert everything.doubles == []
+
+
+async def test_offsets_that_went_back_answer_nothing_again(broker: LocalBroker) -> None:
+    chosen = settings(broker, "back")
+    async with open_reader(chosen.kafka) as reader:
+        starts = reader.starts
+    async with working(chosen) as asker:
+        await asked(asker, chosen, 6)
+    await asyncio.to_thread(move_back, broker.bootstrap_servers, "back")
+    async with working(chosen) as asker:
+        event = mention_of(chosen.bot, ALICE, "A new one", conversation_id="thread 9")
+        outcome = await asker.ask(event, PATIENCE_S)
+        assert outcome is not None
+        assert outcome.decision.outcome == "replied"
+    everything = await read_all(chosen.kafka, starts)
+    assert len(everything.decisions) == 7
+    assert everything.doubles == []
+
+
+def move_back(servers: str, group: str) -> None:
+    """What a broker does that lost commits: the group stands at the beginning again."""
+    places = [
+        TopicPartitionOffset(topic, partition, 0)
+        for topic in (names.FEED_MENTIONS, names.FEED_DIRECT_MESSAGES)
+        for partition in range(2)
+    ]
+    admin = AdminClient({"bootstrap.servers": servers})
+    asked_for = [ConsumerGroupTopicPartitions(group, places)]
+    for future in admin.alter_consumer_group_offsets(asked_for).values():
+        assert all(place.error is None for place in future.result().topic_partitions)
 
 
 async def test_an_unfinished_record_is_what_it_resumes_from(broker: LocalBroker) -> None:
