@@ -5,12 +5,14 @@
 In come feed files, as ``tests/trials/convert.py`` makes them. A broker and a worker are started,
 all records are written at once, and when the worker is through with them and with everything that
 they led to, the log is read. Out come throughput, sizes of the contexts (posts and tokens), skips
-by reason, and what is wrong, if anything is: nothing is asked of the worker, all is read back.
+by reason, and what is wrong, if anything is: nothing is asked of the worker, all is read back. In
+the end each of its views is compared with one that is built anew (``twite views verify``).
 """
 
 import argparse
 import asyncio
 import json
+import os
 import sys
 import tempfile
 import time
@@ -21,6 +23,7 @@ from pathlib import Path
 from typing import Any
 
 from bot.clients import producer
+from bot.config import as_environment
 from bot.feed import read_file
 from bot.settings import Settings
 from bot.worker_process import WorkerProcess
@@ -49,6 +52,8 @@ class Found:
     left_out: Counter[str] = field(default_factory=Counter)
     behind: int = 0  # answers for which the views were not there in time
     last_ms: int = 0
+    verified: str = ""  # what ``twite views verify`` said
+    differing: bool = False
 
     @property
     def lost(self) -> list[Key]:
@@ -107,7 +112,21 @@ async def run(feeds: Sequence[Path], engine: str, limit: int | None, folder: Pat
             await _finished(servers, settings.kafka.group_id)
         finally:
             await worker.stop()
-        return await asyncio.to_thread(_read, servers)
+        found = await asyncio.to_thread(_read, servers)
+        found.verified, found.differing = await _verify(settings)
+        return found
+
+
+async def _verify(settings: Settings) -> tuple[str, bool]:
+    """What the command said, and whether a view differs from the log."""
+    process = await asyncio.create_subprocess_exec(
+        *(sys.executable, "-m", "bot.cli", "views", "verify"),
+        env={**os.environ, **as_environment(settings)},
+        stdout=asyncio.subprocess.PIPE,
+        stderr=asyncio.subprocess.STDOUT,
+    )
+    told, _ = await process.communicate()
+    return told.decode().strip(), process.returncode != 0
 
 
 async def _write(settings: Settings, outputs: Sequence[Output]) -> None:
@@ -175,6 +194,7 @@ def report(found: Found) -> Iterator[str]:
     for name, sizes in (("posts", found.posts), ("tokens", found.tokens)):
         yield f"{name} of a prompt: {_sizes(sizes)}"
     yield f"left out of contexts: {_counted(found.left_out)}"
+    yield f"views: {found.verified}"
     yield f"answered while the views were behind: {found.behind} of {len(found.posts)}"
 
 
@@ -204,6 +224,7 @@ def as_json(found: Found) -> dict[str, Any]:
         "reviews": dict(found.reviews),
         "left_out": dict(found.left_out),
         "behind": found.behind,
+        "views_differ": found.differing,
     }
 
 
@@ -226,7 +247,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         print(line)
     if asked.json:
         asked.json.write_text(json.dumps(as_json(found), indent=1) + "\n")
-    return 1 if found.lost or found.twice or found.stray or not found.inputs else 0
+    wrong = found.lost or found.twice or found.stray or found.differing or not found.inputs
+    return 1 if wrong else 0
 
 
 if __name__ == "__main__":
