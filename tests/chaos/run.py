@@ -5,8 +5,10 @@ faults of each kind happened, and how long it took.
 """
 
 import asyncio
+import os
 import random
 import signal
+import sys
 import time
 from collections import Counter
 from collections.abc import AsyncIterator, Callable, Iterable
@@ -199,9 +201,12 @@ class Run:
             told=told,
             spoiled=self.spoiled,
             drained=drained,
+            lost_commits=lost_commits(stage.broker.log.read_text(errors="replace")),
         )
         found = await asyncio.to_thread(check, evidence)
-        self.result.violations += [one for one in found if one not in self.result.violations]
+        known = set(self.result.violations)
+        self.result.violations += [one for one in found if one not in known]
+        self.result.lost_commits = evidence.lost_commits
         self.result.inputs, self.result.outputs = len(evidence.inputs), len(outputs)
         self.result.outcomes = Counter(d.outcome for d in outputs if isinstance(d, Decision))
 
@@ -223,6 +228,24 @@ class Run:
         after = await self._asked(readers.ends, OUTPUTS)
         if before != after:
             self._wrong("twice", "a worker started on the drained log published something")
+
+    async def views_agree(self) -> None:
+        """Every file of views that was left on disk says what one says that is built anew."""
+        stage = self.stage
+        process = await asyncio.create_subprocess_exec(
+            *(sys.executable, "-m", "bot.cli", "views", "verify"),
+            env={
+                **os.environ,
+                **stage.setting.environment(stage.folder),
+                "TWITE_KAFKA__BOOTSTRAP_SERVERS": stage.servers,
+            },
+            stdout=asyncio.subprocess.PIPE,
+            stderr=asyncio.subprocess.STDOUT,
+        )
+        told, _ = await process.communicate()
+        (stage.folder / "verify.log").write_bytes(told)
+        if process.returncode:
+            self._wrong("views", told.decode()[-1000:])
 
     def stop_badly(self, names: Iterable[str]) -> None:
         for name in names:
@@ -257,6 +280,7 @@ async def run(setting: Setting, say: Say = print) -> Result:
         await play.judge(drained=True)
         if not setting.quick:
             await play.nothing_more()
+            await play.views_agree()
         play.crashes()
     play.result.aborted = play.feeding.aborted
     play.result.seconds = time.monotonic() - started
