@@ -97,6 +97,11 @@ def summary(result: Result) -> list[str]:
         f" {result.outputs} outputs in {result.seconds:.0f} s: "
         + ", ".join(f"{word} {found[word]}" for word in (*words, *others))
     )
+    if result.lost_commits:
+        lines.append(
+            f"  the broker lost commits of the group (its own log says so {result.lost_commits}"
+            " times): offsets went back, and nothing may have come of it"
+        )
     outcomes = (f"{times} {outcome}" for outcome, times in sorted(result.outcomes.items()))
     lines.append(f"  {', '.join(outcomes)}")
     return lines
@@ -111,6 +116,7 @@ def as_json(result: Result) -> dict[str, object]:
         "aborted_inputs": result.aborted,
         "outputs": result.outputs,
         "outcomes": dict(result.outcomes),
+        "lost_commits": result.lost_commits,
         "faults": dict(result.faults),
         "missed": dict(result.missed),
         "counts": {kind: result.counts[kind] for kind in ("lost", "twice", "torn", "misordered")}

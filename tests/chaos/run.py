@@ -65,6 +65,7 @@ class Result:
     faults: Counter[str] = field(default_factory=Counter)
     missed: Counter[str] = field(default_factory=Counter)
     violations: list[Violation] = field(default_factory=list)
+    lost_commits: int = 0  # times that the broker lost what its group coordinator had
     seconds: float = 0.0
 
     @property
@@ -295,6 +296,14 @@ async def _kept_up(fleet: Fleet) -> AsyncIterator[None]:
         yield
     finally:
         keeping.cancel()
+
+
+def lost_commits(log: str) -> int:
+    """How often a broker says that its group coordinator is not what its log says.
+
+    Kafka 4.4, killed while the coordinator reads a long log, comes back with offsets of long ago.
+    """
+    return log.count("is out of sync with the underlying log")
 
 
 def _last(servers: str, topics: Iterable[str], partitions: int) -> dict[Place, int]:

@@ -369,6 +369,15 @@ def test_readers_that_differ_and_open_transactions_are_caught(seed: int) -> None
     assert found(replace(evidence, ends=ends)) == {"open"}
 
 
+def test_commits_that_the_broker_lost_excuse_offsets_and_nothing_else() -> None:
+    log = Log(1)
+    offset_went_back(log, random.Random(1))
+    assert found(replace(log.evidence(), lost_commits=1)) == set()
+    lost_reply = next(one for one in CORRUPTIONS if "lost" in CORRUPTIONS[one])
+    lost_reply(log, random.Random(1))
+    assert found(replace(log.evidence(), lost_commits=1)) >= CORRUPTIONS[lost_reply]
+
+
 def test_an_unfinished_log_may_lack_decisions_but_must_go_together() -> None:
     log = Log(1)
     offset_ahead_of_unfinished(log, random.Random(1))
