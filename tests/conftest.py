@@ -16,12 +16,10 @@ from typing import Literal, Protocol
 
 import pytest
 from aiokafka.admin import AIOKafkaAdminClient, NewTopic
-from hypothesis import settings
 
-# The plain run is quick and looks elsewhere each time; CI looks longer, always at the same.
-settings.register_profile("quick", max_examples=30)
-settings.register_profile("ci", max_examples=100, derandomize=True)
-settings.load_profile("ci" if os.environ.get("CI") else "quick")
+from tests.examples import load_profile
+
+load_profile()
 
 MakeTopics = Callable[..., Awaitable[tuple[str, ...]]]
 _CHOICE = "TWITE_TEST_KAFKA"

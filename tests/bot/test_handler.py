@@ -8,7 +8,7 @@ from datetime import timedelta
 from typing import Any
 
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import HealthCheck, given
 from hypothesis import strategies as st
 from structlog.testing import capture_logs
 
@@ -30,6 +30,7 @@ from schemas.replies import ReplyCreated
 from schemas.topics import TOPICS
 from tests.bot.make import ALICE, BOB, BOT, NOW, direct, mention, post, record, run_of, setup
 from tests.bot.views.logs import Log
+from tests.examples import examples
 
 TRACE = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01"
 
@@ -253,7 +254,7 @@ async def test_a_bad_record_becomes_a_dead_letter_as_it_was(
     assert decision.input.id == (None if code.startswith("header") else "event-1")
 
 
-@settings(max_examples=60, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@examples(60, HealthCheck.function_scoped_fixture)
 @given(
     topic=st.sampled_from([names.FEED_MENTIONS, names.FEED_DIRECT_MESSAGES]),
     key=st.none() | st.binary(max_size=8),

@@ -1,13 +1,14 @@
 """``bot.markdown``: marks go, words and what only looks like a mark stay."""
 
 import pytest
-from hypothesis import example, given, settings
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from bot.markdown import without_markdown
 from bot.reply import Allowed, check
 from bot.values import Limits
 from model.engine import Generation
+from tests.examples import examples
 
 
 @pytest.mark.parametrize(
@@ -71,7 +72,7 @@ WORDS = [
 HASHES = ("#", "-", "+", "*", ">", "1.")
 
 
-@settings(max_examples=300)
+@examples(300)
 @given(st.lists(st.sampled_from(WORDS), max_size=40))
 @example(["a_b_c", "_", "5*3", "*"])
 def test_prose_is_unchanged(words: list[str]) -> None:
@@ -80,7 +81,7 @@ def test_prose_is_unchanged(words: list[str]) -> None:
     assert without_markdown(text) == text
 
 
-@settings(max_examples=300)
+@examples(300)
 @given(st.text(alphabet="ab 1*_`#[]()~!\\>-\n", max_size=80) | st.text(max_size=80))
 @example("*\r0")
 def test_any_text_comes_through_without_new_characters(text: str) -> None:

@@ -10,7 +10,7 @@ from dataclasses import replace
 from typing import Any
 
 import pytest
-from hypothesis import example, given, settings
+from hypothesis import example, given
 from hypothesis import strategies as st
 from linkify_it import LinkifyIt
 from linkify_it.tlds import TLDS
@@ -50,6 +50,7 @@ from tests.bot.make import (
     post,
     run_of,
 )
+from tests.examples import examples
 
 NOBODY = Allowed({}, {})
 LIMITS = Limits(max_graphemes=300, max_bytes=3000)
@@ -126,7 +127,7 @@ WORDS = [
 hostile = st.lists(st.sampled_from(WORDS), max_size=25).map("".join)
 
 
-@settings(max_examples=200)
+@examples(200)
 @given(hostile | st.text(max_size=120))
 @example("www.@@evil.com")
 @example("a@b@c.com@d")
@@ -144,7 +145,7 @@ def test_no_platform_finds_a_link_or_a_call(text: str) -> None:
     assert facets_of(checked) == ()
 
 
-@settings(max_examples=100)
+@examples(100)
 @given(hostile | st.text(max_size=120), st.booleans())
 @example("@bob@.@bob()", False)
 @example("éhttps://evil.com/x(．<)", False)
@@ -205,7 +206,7 @@ def test_what_only_looks_allowed_is_not(text: str) -> None:
     assert platform_links(checked.text) == []
 
 
-@settings(max_examples=100)
+@examples(100)
 @example("@alice//a.9")
 @example(f"//a1.2.3 {URL}")
 @given(st.lists(st.sampled_from([*WORDS, "@alice", URL, "news.example.org/a?b=1"])).map("".join))
@@ -288,7 +289,7 @@ PARTS = [
 ]
 
 
-@settings(max_examples=300)
+@examples(300)
 @given(
     st.sampled_from(
         ["example.org", "a-b.мир.рф", "xn--e1afmkfd.com:8080", "a.b.example.com:65535"]
@@ -416,7 +417,7 @@ def test_an_allowed_handle_that_is_cut_calls_nobody_else() -> None:
     assert "@" not in checked.text
 
 
-@settings(max_examples=100)
+@examples(100)
 @given(hostile, st.integers(1, 30), st.integers(4, 60))
 def test_cutting_makes_no_link(text: str, count: int, length: int) -> None:
     limits = Limits(max_graphemes=count, max_bytes=length)

@@ -1,7 +1,7 @@
 """``bot.split`` and the parts of ``bot.reply.check``: nothing lost, no new links."""
 
 import pytest
-from hypothesis import example, given, settings
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from bot.links import Span, handles, links
@@ -10,6 +10,7 @@ from bot.split import MAX_PARTS, Room, number, numbered, split, without_number
 from bot.text import ELLIPSIS, clean, graphemes, size
 from bot.values import Limits
 from model.engine import Generation
+from tests.examples import examples
 
 FAMILY = "👨‍👩‍👧‍👦"
 WALES = "\U0001f3f4\U000e0067\U000e0062\U000e0077\U000e006c\U000e0073\U000e007f"
@@ -42,7 +43,7 @@ def said(text: str, max_graphemes: int, max_bytes: int, max_parts: int) -> Check
     return check(Generation(text, (), (), "stop"), ALLOWED, limits, None)
 
 
-@settings(max_examples=300)
+@examples(300)
 @given(mixed, rooms, st.integers(1, MAX_PARTS))
 @example("word " * 30, Room(12, 100), 9)
 @example("🇩🇪" * 60, Room(9, 100), 9)
@@ -58,7 +59,7 @@ def test_parts_fit_and_lose_nothing_but_white_space(text: str, room: Room, count
         assert joined == bare(text)
 
 
-@settings(max_examples=300)
+@examples(300)
 @given(mixed, rooms)
 @example("🇩🇪🇫🇷" * 30, Room(9, 100))
 @example(FAMILY * 30, Room(8, 100))
@@ -127,7 +128,7 @@ def test_numbers_come_and_go() -> None:
     assert [len(number(n, 9)) for n in (1, 9)] == [6, 6]
 
 
-@settings(max_examples=300, deadline=None)
+@examples(300)
 @given(answers, st.integers(60, 90), st.integers(200, 400), st.integers(1, MAX_PARTS))
 def test_every_part_is_within_its_limits_and_the_allow_set(
     text: str, count: int, length: int, max_parts: int
@@ -147,7 +148,7 @@ def test_every_part_is_within_its_limits_and_the_allow_set(
         assert all(p.text.endswith(end) for p, end in zip(checked.parts, ends, strict=True))
 
 
-@settings(max_examples=200, deadline=None)
+@examples(200)
 @given(mixed, st.integers(60, 90), st.integers(200, 400))
 def test_a_thread_says_all_of_it(text: str, count: int, length: int) -> None:
     checked = said(text, count, length, MAX_PARTS)

@@ -12,7 +12,7 @@ from datetime import timedelta
 from typing import Any, cast
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from bot.handlers import INPUT_TOPICS, Handlers
@@ -375,7 +375,6 @@ _MOVES = st.one_of(
 )
 
 
-@settings(deadline=None)
 @given(st.booleans(), st.lists(_MOVES, min_size=10, max_size=50))
 async def test_whatever_happens_in_whatever_order(
     answered: bool, moves: list[tuple[str, str]]

@@ -1,7 +1,7 @@
 """``bot.text``: what is safe to show, graphemes, sentences, cutting."""
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from bot.text import (
@@ -15,6 +15,7 @@ from bot.text import (
     sentences,
     size,
 )
+from tests.examples import examples
 
 FAMILY = "👨‍👩‍👧‍👦"
 WALES = "\U0001f3f4\U000e0067\U000e0062\U000e0077\U000e006c\U000e0073\U000e007f"
@@ -116,7 +117,7 @@ def test_finish_drops_what_broke_off() -> None:
     assert finish("") == ""
 
 
-@settings(max_examples=50)
+@examples(50)
 @given(mixed, st.sampled_from(["en", "ar", "ja", "xx", "zh-Hant", "", None]))
 def test_sentences_joined_are_the_text(text: str, lang: str | None) -> None:
     assert "".join(sentences(text, lang)) == text

@@ -4,7 +4,7 @@ from datetime import timedelta
 from typing import Any
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from bot.context import ThreadPost
@@ -12,6 +12,7 @@ from schemas.feed import Account, AccountChanged, MentionCreated, Post, PostCrea
 from tests.bot.make import ALICE, BOB, BOT, NOW, around, mention, mention_facet, post, run_of
 from tests.bot.views.logs import Log, deleted, edited
 from tests.bot.views.test_replies import reply, retracted
+from tests.examples import examples
 
 CAROL = Account(id="acc-carol", handle="carol", display_name="Carol")
 
@@ -369,7 +370,7 @@ EVENTS = (
 )
 
 
-@settings(max_examples=200, deadline=None)
+@examples(200)
 @given(st.lists(EVENTS, max_size=12), POSTS, st.lists(POSTS, max_size=4), st.none() | POSTS)
 def test_no_text_ever_stands_beside_another_author(
     events: list[Any], asking: Post, above: list[Post], quoted: Post | None

@@ -1,15 +1,17 @@
 """The order in which a batch reads prompts and decodes, seen from the model's side."""
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pytest
-import torch
 
 from model.batch import Batch
 from model.chat import HfChatTokenizer
 from model.engine import GenerationRequest, Sampling
 from model.reply import Reply
 from tests.model.contract import prompt_of
+
+if TYPE_CHECKING:  # the plain run leaves these tests out, and torch takes it seconds to import
+    import torch
 
 pytestmark = pytest.mark.slow  # loads torch, which takes some seconds
 
@@ -24,18 +26,20 @@ class RecordingSlots:
     def __init__(self) -> None:
         self.calls: list[tuple[Any, ...]] = []
 
-    def read(self, token_ids: tuple[int, ...], start: int) -> torch.Tensor:
+    def read(self, token_ids: tuple[int, ...], start: int) -> "torch.Tensor":
         self.calls.append(("read", len(token_ids), start))
         return self._say(1)[0]
 
-    def decode(self, token_ids: list[int], positions: list[int]) -> torch.Tensor:
+    def decode(self, token_ids: list[int], positions: list[int]) -> "torch.Tensor":
         self.calls.append(("decode", tuple(positions)))
         return self._say(len(token_ids))
 
     def move(self, source: int, target: int, length: int) -> None:
         self.calls.append(("move", source, target, length))
 
-    def _say(self, rows: int) -> torch.Tensor:
+    def _say(self, rows: int) -> "torch.Tensor":
+        import torch
+
         logits = torch.zeros(rows, 400)
         logits[:, 300] = 9.0
         return logits

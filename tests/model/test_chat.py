@@ -4,12 +4,13 @@ from collections.abc import Sequence
 from typing import Any, get_args
 
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import HealthCheck, given
 from hypothesis import strategies as st
 
 from model.chat import HfChatTokenizer, fold_system
 from model.engine import ChatMessage, EngineError, Part, Prompt, Role
 from model.libraries import quiet_libraries
+from tests.examples import examples
 from tests.model.tiny import CHATML, SPECIAL, tiny_tokenizer
 
 NO_SYSTEM = (
@@ -153,11 +154,7 @@ def hostile_texts(specials: Sequence[str]) -> st.SearchStrategy[str]:
 
 
 ROLES = st.lists(st.sampled_from(get_args(Role)), min_size=1, max_size=4)
-MANY = settings(
-    deadline=None,
-    max_examples=150,
-    suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
-)
+MANY = examples(150, HealthCheck.function_scoped_fixture)
 
 
 def check_hostile_chats(

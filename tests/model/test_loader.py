@@ -26,6 +26,7 @@ def test_another_name_is_refused_with_the_names_there_are() -> None:
         build_engine("parrot")
 
 
+@pytest.mark.slow  # loads torch, which takes some seconds
 def test_a_tokenizer_is_there_without_the_weights(tiny_folder: Path, tmp_path: Path) -> None:
     tokenizer, length = build_tokenizer("transformers", str(tiny_folder), None, print)
     chat = [ChatMessage("user", (Part("hello there"),))]
@@ -36,13 +37,16 @@ def test_a_tokenizer_is_there_without_the_weights(tiny_folder: Path, tmp_path: P
     assert "hello there" in spelled
     assert len(spelled) > len(tokenizer.decode(prompt.token_ids))
     assert length > 0
-    echo, room = build_tokenizer("echo", "", None, print)
-    assert room == 32768
-    ids = echo.encode_chat(chat).token_ids
-    assert echo.spell(ids) == "<user>hello there<end><assistant>"
     (tmp_path / "model.safetensors").write_bytes(b"nothing")
     with pytest.raises(EngineError, match="cannot be loaded"):
         build_tokenizer("transformers", str(tmp_path), None, print)
+
+
+def test_the_echo_engine_has_a_tokenizer_as_well() -> None:
+    echo, room = build_tokenizer("echo", "", None, print)
+    assert room == 32768
+    ids = echo.encode_chat([ChatMessage("user", (Part("hello there"),))]).token_ids
+    assert echo.spell(ids) == "<user>hello there<end><assistant>"
 
 
 def test_torch_loads_only_when_a_model_starts() -> None:

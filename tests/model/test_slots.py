@@ -1,13 +1,16 @@
 """Rows of different length side by side compute what each would compute alone."""
 
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pytest
-import torch
 
 from model.libraries import quiet_libraries
-from model.slots import Slots
+
+if TYPE_CHECKING:  # the plain run leaves these tests out, and torch takes it seconds to import
+    import torch
+
+    from model.slots import Slots
 
 pytestmark = pytest.mark.slow  # loads torch, which takes some seconds
 
@@ -15,6 +18,7 @@ pytestmark = pytest.mark.slow  # loads torch, which takes some seconds
 @pytest.fixture(params=["sdpa", "eager"])
 def model(request: pytest.FixtureRequest, tiny_folder: Path) -> Any:
     with quiet_libraries():
+        import torch
         from transformers import AutoModelForCausalLM
 
         return AutoModelForCausalLM.from_pretrained(
@@ -22,25 +26,35 @@ def model(request: pytest.FixtureRequest, tiny_folder: Path) -> Any:
         ).eval()
 
 
-def alone(model: Any, ids: list[int]) -> torch.Tensor:
+def alone(model: Any, ids: list[int]) -> "torch.Tensor":
     """Logits after the last id, by the model itself and without any cache."""
+    import torch
+
     with torch.inference_mode():
         logits: torch.Tensor = model(torch.tensor([ids])).logits[0, -1]
     return logits
 
 
-def close(one: torch.Tensor, other: torch.Tensor) -> bool:
+def close(one: "torch.Tensor", other: "torch.Tensor") -> bool:
+    import torch
+
     return torch.allclose(one, other, atol=1e-3)
 
 
-def fill(slots: Slots, row: int, ids: list[int]) -> None:
+def slots_of(model: Any, rows: int, length: int) -> "Slots":
+    from model.slots import Slots
+
+    return Slots(model, rows, length)
+
+
+def fill(slots: "Slots", row: int, ids: list[int]) -> None:
     slots.read(ids, 0)
     slots.move(slots.reading_row, row, len(ids))
 
 
 def test_a_prompt_in_pieces_is_the_prompt(model: Any) -> None:
     ids = list(range(10, 90))
-    slots = Slots(model, 2, 128)
+    slots = slots_of(model, 2, 128)
     slots.read(ids[:33], 0)
     slots.read(ids[33:34], 33)
     assert close(slots.read(ids[34:], 34), alone(model, ids))
@@ -48,7 +62,7 @@ def test_a_prompt_in_pieces_is_the_prompt(model: Any) -> None:
 
 def test_rows_of_different_length_do_not_mix(model: Any) -> None:
     rows = [list(range(10, 80)), [5, 6, 7], list(range(300, 340))]
-    slots = Slots(model, 3, 128)
+    slots = slots_of(model, 3, 128)
     for row, ids in enumerate(rows):
         fill(slots, row, ids)
     for token in (40, 41):
@@ -58,7 +72,7 @@ def test_rows_of_different_length_do_not_mix(model: Any) -> None:
 
 
 def test_a_used_row_can_be_taken_over_by_a_shorter_one(model: Any) -> None:
-    slots = Slots(model, 2, 64)
+    slots = slots_of(model, 2, 64)
     fill(slots, 0, list(range(20, 80)))
     fill(slots, 1, [9, 8, 7])
     slots.move(1, 0, 3)
@@ -66,6 +80,6 @@ def test_a_used_row_can_be_taken_over_by_a_shorter_one(model: Any) -> None:
 
 
 def test_the_last_position_can_be_written(model: Any) -> None:
-    slots = Slots(model, 1, 40)
+    slots = slots_of(model, 1, 40)
     fill(slots, 0, list(range(20, 59)))
     assert close(slots.decode([30], [39])[0], alone(model, [*range(20, 59), 30]))

@@ -4,7 +4,7 @@ import json
 from typing import Any
 
 import pytest
-from hypothesis import example, given, settings
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from schemas.codec import decode, encode, is_tombstone
@@ -25,6 +25,7 @@ from schemas.names import (
 from schemas.record import Output, Record
 from schemas.topics import MAX_VALUE_BYTES, TOPICS
 from schemas.types import EVENT_TYPES
+from tests.examples import examples
 from tests.schemas.samples import DECISION, SAMPLES, headers, record, sample
 
 SECRET = "S3CRET"
@@ -299,7 +300,7 @@ RECORDS = st.builds(
 
 
 @given(RECORDS)
-@settings(max_examples=300)
+@examples(300)
 @example(record(MENTION_CREATED, value=b"[" * 900_000))
 def test_whatever_arrives_it_is_an_event_or_undecodable(given_record: Record) -> None:
     ended: object
@@ -311,7 +312,7 @@ def test_whatever_arrives_it_is_an_event_or_undecodable(given_record: Record) ->
 
 
 @given(st.sampled_from(sorted(EVENT_TYPES)), st.data())
-@settings(max_examples=300)
+@examples(300)
 def test_a_right_record_with_a_few_bytes_changed_is_an_event_or_undecodable(
     name: str, data: st.DataObject
 ) -> None:
@@ -335,7 +336,7 @@ SCALARS: st.SearchStrategy[Any] = (
 
 
 @given(st.data(), SCALARS)
-@settings(max_examples=300)
+@examples(300)
 def test_a_right_record_with_one_member_changed_is_an_event_or_undecodable(
     data: st.DataObject, value: Any
 ) -> None:

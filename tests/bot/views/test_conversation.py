@@ -6,7 +6,7 @@ from datetime import timedelta
 from typing import Any
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from bot.views.conversation import ConversationView
@@ -25,6 +25,7 @@ from schemas.feed import (
 from schemas.record import Record
 from tests.bot.make import ALICE, BOB, BOT, NOW, mention, mention_facet, message, post, run_of
 from tests.bot.views.logs import Log, built, deleted, edited, reviewed, rows
+from tests.examples import examples
 
 VIEW = ConversationView()
 
@@ -211,14 +212,14 @@ def shuffled(records: list[Record], order: Any) -> list[Record]:
     return mixed
 
 
-@settings(max_examples=150, deadline=None)
+@examples(150)
 @given(st.lists(EVENTS, max_size=14), st.data())
 def test_the_order_of_topics_makes_no_difference(events: list[tuple[str, ...]], order: Any) -> None:
     records = log_of(events).records
     assert rows(built(VIEW, records)) == rows(built(VIEW, shuffled(records, order)))
 
 
-@settings(max_examples=150, deadline=None)
+@examples(150)
 @given(st.lists(EVENTS, max_size=14), st.integers(0, 14))
 def test_forgetting_by_age_is_never_having_known(events: list[tuple[str, ...]], cut: int) -> None:
     records = log_of(events).records

@@ -4,7 +4,7 @@ from dataclasses import replace
 from typing import Any
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from bot.values import Seen
@@ -19,6 +19,7 @@ from schemas.replies import ReplyCorrected, ReplyCreated, ReplyRetracted
 from tests.bot.make import BOT, NOW, direct, envelope, mention
 from tests.bot.views.logs import Log, built, garbled, rows
 from tests.bot.views.test_conversation import shuffled
+from tests.examples import examples
 
 VIEW = RepliesView()
 URI = "at://p/asking"
@@ -249,14 +250,14 @@ def log_of(events: list[tuple[Any, ...]]) -> Log:
     return log
 
 
-@settings(max_examples=150, deadline=None)
+@examples(150)
 @given(st.lists(EVENTS, max_size=12), st.data())
 def test_the_order_of_topics_makes_no_difference(events: list[tuple[Any, ...]], order: Any) -> None:
     records = log_of(events).records
     assert rows(built(VIEW, records)) == rows(built(VIEW, shuffled(records, order)))
 
 
-@settings(max_examples=150, deadline=None)
+@examples(150)
 @given(st.lists(EVENTS, max_size=12), st.integers(0, 12))
 def test_forgetting_by_age_is_never_having_known(events: list[tuple[Any, ...]], cut: int) -> None:
     records = log_of(events).records
