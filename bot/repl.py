@@ -33,6 +33,7 @@ from bot.observe import Outcome
 from bot.settings import BotSettings
 from bot.show import outcome_text, plain
 from bot.stdin import stdin_lines
+from schemas.codes import Outcome as Kind
 from schemas.envelope import Event
 from schemas.feed import MAX_ANCESTORS, Message, Post
 from schemas.replies import ReplyCorrected
@@ -53,6 +54,8 @@ OPTED_OUT = "you are opted out: no answers, and the model sees nothing of yours"
 OPTED_IN = "you are opted in again"
 LATE = "no outcome came in time"
 NOTHING_BUILT = "no reply of the bot is built on it"
+UNCHANGED = "it says that already: nothing changed"
+ALONE = {"/quit", "/optout", "/optin", "/help"}  # commands without anything behind them
 ENDINGS = frozenset({"quit", "exit", "bye", ":q", "/exit", "/q"})
 
 Ask = Callable[[Event[Any]], Awaitable[Outcome | None]]
@@ -93,7 +96,12 @@ class Talk:
             await self._mention(line)
 
     async def _command(self, command: str, rest: str) -> None:
+        if command in ALONE and rest:
+            self._hint(f"{command} stands alone on its line")
+            return
         match command:
+            case "/forget":
+                self._hint("did you mean /dm /forget? It makes the bot forget your private talk")
             case "/dm" if rest:
                 await self._message(rest)
             case "/dm":
@@ -151,6 +159,9 @@ class Talk:
             self._hint("/edit needs the number of a line and a text: /edit 1 What is a bird?")
         elif said := self._line(number):
             now = edited(said, text)
+            if now.text == said.text:
+                self._hint(UNCHANGED)
+                return
             self._lines[number] = now
             self._replace(said.uri, now)
             await self._tell(edit_of(said, now))
@@ -183,8 +194,11 @@ class Talk:
         if outcomes is None:
             self.console.print(Text(LATE, "red"))
             return
+        for alike in _alike(outcomes):
+            self.console.print(outcome_text(alike[0]))
+            if len(alike) > 1:
+                self._hint(f"    the same for {len(alike) - 1} more of its replies")
         for outcome in outcomes:
-            self.console.print(outcome_text(outcome))
             self._take_back(outcome)
         if not outcomes:
             self._hint(NOTHING_BUILT)
@@ -231,6 +245,15 @@ class Talk:
 def _uri_of(reply_id: str) -> str:
     """Of a reply of the bot, as this platform names it."""
     return f"post:{reply_id}"
+
+
+def _alike(outcomes: Sequence[Outcome]) -> list[list[Outcome]]:
+    """In their order; skips for one and the same reason together, as they look alike."""
+    groups: dict[str, list[Outcome]] = {}
+    for outcome in outcomes:
+        same = outcome.decision.reason if outcome.decision.outcome is Kind.SKIPPED else None
+        groups.setdefault(f"skipped {same}" if same else str(outcome.input), []).append(outcome)
+    return list(groups.values())
 
 
 def _numbered(rest: str) -> tuple[int | None, str]:

@@ -68,12 +68,20 @@ def headline(outcome: Outcome) -> str:
     if outcome.dead_letter is not None:
         return f"dead letter {outcome.dead_letter.code}: {outcome.dead_letter.detail}"
     if decision.outcome is not Kind.SKIPPED:
-        count = len(decision.reply_ids)
         why = f", {decision.reason}" if decision.reason else ""
-        return decision.outcome.value + why + (f" in {count} parts" if count > 1 else "")
+        return decision.outcome.value + why + _parts(decision.outcome, len(decision.reply_ids))
     meaning = {reason.value: reason.meaning for reason in SkipReason}.get(decision.reason or "", "")
     first = f" (first: {decision.duplicate_of})" if decision.duplicate_of else ""
     return f"skipped, {decision.reason}: {meaning}{first}"
+
+
+def _parts(kind: Kind, count: int) -> str:
+    """Of how many posts the reply is, where it is more than one."""
+    if count < 2:
+        return ""
+    if kind is Kind.RETRACTED:
+        return " (both parts)" if count == 2 else f" (all {count} parts)"
+    return f" in {count} parts" if kind is Kind.REPLIED else f" ({count} parts)"
 
 
 def texts(outcome: Outcome) -> list[str]:

@@ -8,9 +8,11 @@ import pytest
 from rich.console import Console
 
 from bot.events import Person
-from bot.observe import Outcome
+from bot.observe import Outcome, Position
 from bot.repl import Talk
 from bot.settings import BotSettings
+from bot.show import headline
+from schemas.codes import Outcome as Kind
 from schemas.envelope import Event
 from schemas.feed import (
     AccountChanged,
@@ -21,7 +23,7 @@ from schemas.feed import (
     PostDeleted,
     PostEdited,
 )
-from tests.bot.outcomes import changed, replied
+from tests.bot.outcomes import INPUT, changed, decision, replied
 
 BOT = BotSettings()
 
@@ -124,6 +126,9 @@ async def test_help_lists_the_commands() -> None:
         ("/delete 1 now", "/delete needs the number of a line"),
         ("/delete 7", "there is no line 7 of yours"),
         ("quit", "/quit ends the talk"),
+        ("/quit now", "/quit stands alone on its line"),
+        ("/optout please", "/optout stands alone on its line"),
+        ("/forget", "did you mean /dm /forget?"),
         ("Exit", "/quit ends the talk"),
     ],
 )
@@ -169,6 +174,39 @@ async def test_private_lines_have_numbers_too() -> None:
     assert second.previous_revision == first.message.revision
     assert gone.ref == second.message.ref
     assert shown.count("no reply of the bot is built on it") == 3
+
+
+async def test_an_edit_that_changes_nothing_is_not_told() -> None:
+    asked, shown = await talk("one", "/dm two", "/edit 1 one", "/edit 2 two")
+    assert asked.changes == []
+    assert shown.count("it says that already: nothing changed") == 2
+    assert "no reply" not in shown
+
+
+async def test_skips_for_one_reason_are_said_once() -> None:
+    unknown = [
+        Outcome(at, decision(Kind.SKIPPED, reason="unknown-reply", origin=at), at)
+        for at in (Position("bot.reviews", 0, offset) for offset in range(3))
+    ]
+    _, shown = await talk("one", "/delete 1", ask=Asked(unknown[0], changed(), *unknown[1:]))
+    assert shown.count("skipped, unknown-reply") == 1
+    assert "the same for 2 more of its replies" in shown
+    assert shown.count("retracted, deleted") == 1
+
+
+@pytest.mark.parametrize(
+    ("kind", "parts", "line"),
+    [
+        (Kind.RETRACTED, 1, "retracted, deleted"),
+        (Kind.RETRACTED, 2, "retracted, deleted (both parts)"),
+        (Kind.RETRACTED, 3, "retracted, deleted (all 3 parts)"),
+        (Kind.CORRECTED, 2, "corrected, deleted (2 parts)"),
+        (Kind.REPLIED, 2, "replied, deleted in 2 parts"),
+    ],
+)
+def test_a_reply_of_several_parts_says_so(kind: Kind, parts: int, line: str) -> None:
+    replies = tuple(f"reply-{n}" for n in range(parts))
+    assert headline(Outcome(INPUT, decision(kind, replies, "deleted"), INPUT)) == line
 
 
 async def test_opting_out_and_in() -> None:
