@@ -29,11 +29,12 @@ from bot.handlers import INPUT_TOPICS, OUTPUT_TOPICS, SILENT_TOPICS, WEIGHTS, Ha
 from bot.http import Status, application, serving
 from bot.language import detector
 from bot.logs import configure_logging
+from bot.prompt_room import require_room
 from bot.quotas import quotas_of
 from bot.recovery import finished_on_audit
 from bot.remembering import views_of
 from bot.settings import ModelSettings, Settings
-from bot.templates import load_prompts
+from bot.templates import chosen, load_prompts
 from bot.values import BotIdentity, Limits, Setup
 from bot.version import code_version
 from consumers.backoff import full_jitter
@@ -63,7 +64,8 @@ async def run_worker(
     """Answer until ``stop`` is set or a signal asks to stop.
 
     Waits for a broker that is away. Raises ``EngineError`` for a model that cannot be loaded,
-    ``ConsumersError`` for topics that are missing, ``PromptError`` for a faulty prompt file.
+    ``ConsumersError`` for topics that are missing, ``PromptError`` for a prompt file that is faulty
+    or too long for the model.
     """
     configure_logging(settings.logging)
     load_prompts(settings.prompts)  # a faulty file is told before the model is loaded
@@ -203,6 +205,9 @@ async def _start(engine: Engine, settings: Settings) -> bool:
     log.info("loading the engine", engine=settings.model.engine, model=model)
     await asyncio.to_thread(detector)
     await engine.start()
+    # Only now is it known how many tokens the prompt files have.
+    length = engine.describe().context_length
+    require_room(chosen(settings.prompts), setup_of(settings, ""), engine.tokenizer, length)
     log.info(
         "engine ready",
         model=engine.describe().model,

@@ -9,17 +9,19 @@ import re
 from collections.abc import AsyncIterator
 from pathlib import Path
 
-from bot.app import worker_config
+from bot.app import setup_of, worker_config
 from bot.cluster import look
 from bot.config import Loaded
 from bot.errors import Trouble
 from bot.guards import Check, green, judge, red, yellow
 from bot.limits_file import BrokenFile, read
+from bot.prompt_room import require_room, surely_fits
 from bot.quotas import quotas_of
-from bot.settings import LimitsSettings, ModelSettings, PromptsSettings, Settings
-from bot.templates import PromptError, load_prompts
+from bot.settings import LimitsSettings, ModelSettings, Settings
+from bot.templates import PromptError, chosen
 from consumers.errors import ConsumersError
-from model.engine import EngineError
+from model.engine import ChatTokenizer, EngineError
+from model.loader import build_tokenizer
 
 HUB_NAME = re.compile(r"[A-Za-z0-9][\w.-]*/[\w.-]+")  # owner/model
 
@@ -29,7 +31,7 @@ async def check_all(loaded: Loaded) -> list[Check]:
     settings = loaded.settings
     return [
         _settings(loaded),
-        check_prompts(settings.prompts),
+        check_prompts(settings),
         *[check async for check in _kafka(settings)],
         _model(settings.model),
         await check_limits(settings.limits),
@@ -41,15 +43,26 @@ def _settings(loaded: Loaded) -> Check:
     return green("settings", f"{set_here} set, the others default; file: {loaded.file or 'none'}")
 
 
-def check_prompts(settings: PromptsSettings) -> Check:
-    """Whether the prompt files that are chosen can be used."""
+def check_prompts(settings: Settings) -> Check:
+    """Whether the prompt files that are chosen can be used, and leave room for a question."""
     try:
-        prompts = load_prompts(settings)
+        files = chosen(settings.prompts)
+        told = ", ".join(f"{file.template.name} {file.template.hash[:12]}" for file in files)
+        setup = setup_of(settings, "")
+        if surely_fits(files, setup):
+            return green("prompts", told)
+        require_room(files, setup, *_tokenizer(settings.model))
     except PromptError as error:
         return red("prompts", f"{error.where}: {error.what}", error.todo)
-    used = (prompts.mention, prompts.direct, prompts.canary_mention, prompts.canary_direct)
-    told = (f"{prompt.name} {prompt.hash[:12]}" for prompt in used if prompt)
-    return green("prompts", ", ".join(told))
+    except EngineError as error:
+        todo = f"A worker looks when it has loaded the model. {error}"
+        return yellow("prompts", f"{told}; they are long, and how long can't be told here", todo)
+    return green("prompts", told)
+
+
+def _tokenizer(model: ModelSettings) -> tuple[ChatTokenizer, int]:
+    """The model's, where it is here; nothing is fetched. Raises ``EngineError``."""
+    return build_tokenizer(model.engine, model.name, model.revision, None)
 
 
 async def _kafka(settings: Settings) -> AsyncIterator[Check]:

@@ -58,9 +58,14 @@ def prompt_for(
     the answer included) allow. ``tongue``: the asker's language."""
     template, limits = choose(setup.prompts, question), setup.limits
     words = hint_of(tongue, setup.prompts.language, setup.prompts.language_hint)
-    left = max(context_length // 2, context_length - setup.sampling.max_tokens)
-    room = min(limits.prompt_tokens, left)
+    room = room_of(setup, context_length)
     return compose(context, tokenizer, template, setup.bot, limits, room, words)
+
+
+def room_of(setup: Setup, context_length: int) -> int:
+    """Most tokens of a prompt: as set, but the model must have room for the answer as well."""
+    left = max(context_length // 2, context_length - setup.sampling.max_tokens)
+    return min(setup.limits.prompt_tokens, left)
 
 
 def compose(

@@ -44,6 +44,17 @@ class PromptFile:
     template: Template
     place: str
 
+    @property
+    def is_own(self) -> bool:
+        """Whether it is the operator's, not one that comes with Twite."""
+        return self.place != HERE
+
+
+def chosen(settings: PromptsSettings) -> list[PromptFile]:
+    """The files that the settings choose, each once. Raises ``PromptError``."""
+    names = (settings.mention, settings.direct, settings.canary_mention, settings.canary_direct)
+    return [find(name, settings.directory) for name in dict.fromkeys(filter(None, names))]
+
 
 def load_prompts(settings: PromptsSettings | None = None) -> Prompts:
     """The prompts that the settings choose. Raises ``PromptError``."""

@@ -25,16 +25,19 @@ def build_engine(engine: str, **settings: Any) -> Engine:
 
 
 def build_tokenizer(
-    engine: str, name: str, revision: str | None, progress: Callable[[str], None]
+    engine: str, name: str, revision: str | None, progress: Callable[[str], None] | None
 ) -> tuple[ChatTokenizer, int]:
     """The tokenizer that the engine called ``engine`` would use, and its context length in
-    tokens, without loading any weights. Raises ``EngineError``."""
+    tokens, without loading any weights. ``progress`` None: nothing is fetched or converted, and
+    a model that needs it is ``ModelNotFound``. Raises ``EngineError``."""
     if engine == "echo":
         from model.echo import EchoEngine
 
         echo = EchoEngine()
         return echo.tokenizer, echo.describe().context_length
     from model.loading import load_tokenizer
-    from model.weights import resolve
+    from model.weights import folder_here, resolve
 
-    return load_tokenizer(resolve(name, revision, progress=progress))
+    if progress is None:
+        return load_tokenizer(folder_here(name, revision))
+    return load_tokenizer(resolve(name, revision, progress=progress).path)

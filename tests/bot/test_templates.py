@@ -71,10 +71,10 @@ def test_a_missing_prompt_says_which_there_are(tmp_path: Path) -> None:
 
 def test_config_check_tells_of_a_faulty_prompt(tmp_path: Path) -> None:
     (tmp_path / "mention.txt").write_text("You are {bto}.")
-    check = check_prompts(PromptsSettings(directory=tmp_path))
+    check = check_prompts(Settings(prompts=PromptsSettings(directory=tmp_path)))
     assert not check.ok
     assert "{bto}" in check.found
-    fine = check_prompts(PromptsSettings())
+    fine = check_prompts(Settings())
     assert fine.ok
     assert fine.found.startswith("mention ")
 

@@ -9,10 +9,11 @@ import pytest
 
 import model
 from model.echo import EchoEngine
-from model.engine import ChatMessage, EngineError, Part
+from model.engine import ChatMessage, EngineError, ModelNotFound, Part
 from model.loader import ENGINES, build_engine, build_tokenizer
 from model.threads import ENVIRONMENT, configure_environment
 from model.transformers_engine import TransformersEngine
+from model.weights import DEFAULT_MODEL
 
 
 def test_an_engine_is_built_by_its_name() -> None:
@@ -40,6 +41,24 @@ def test_a_tokenizer_is_there_without_the_weights(tiny_folder: Path, tmp_path: P
     (tmp_path / "model.safetensors").write_bytes(b"nothing")
     with pytest.raises(EngineError, match="cannot be loaded"):
         build_tokenizer("transformers", str(tmp_path), None, print)
+
+
+@pytest.mark.slow  # loads transformers, which takes some seconds
+def test_a_tokenizer_that_is_here_is_loaded_without_fetching(tiny_folder: Path) -> None:
+    tokenizer, length = build_tokenizer("transformers", str(tiny_folder), None, None)
+    assert tokenizer.count("hello there") > 0
+    assert length > 0
+
+
+@pytest.mark.parametrize("name", [DEFAULT_MODEL, "owner/never-fetched", "no-such-folder"])
+def test_a_model_that_is_not_here_is_not_fetched_for_its_tokenizer(
+    name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("TWITE_CACHE", str(tmp_path))
+    monkeypatch.setenv("HF_HUB_CACHE", str(tmp_path))
+    with pytest.raises(ModelNotFound, match="not been loaded on this machine"):
+        build_tokenizer("transformers", name, None, None)
+    assert not (tmp_path / "models").exists()
 
 
 def test_the_echo_engine_has_a_tokenizer_as_well() -> None:
