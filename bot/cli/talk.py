@@ -5,8 +5,9 @@ import math
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
+from rich.text import Text
 
-from bot.cli.console import out, run, settings_of
+from bot.cli.console import err, out, run, settings_of
 from bot.errors import Trouble
 
 if TYPE_CHECKING:  # pydantic takes a third of a second: too long for --help
@@ -138,6 +139,7 @@ def dm(
 def _ask(settings: "Settings", event: "Event[Any]", timeout: float, *, as_json: bool) -> None:
     from bot.ask import ask
     from bot.show import as_json_value, outcome_text
+    from schemas.codes import SkipReason
 
     outcome = run(ask(settings.kafka, event, timeout_s=timeout))
     if outcome is None:
@@ -151,3 +153,13 @@ def _ask(settings: "Settings", event: "Event[Any]", timeout: float, *, as_json: 
         typer.echo(json.dumps(as_json_value(outcome), ensure_ascii=False))
     else:
         out.print(outcome_text(outcome))
+    if outcome.decision.reason == SkipReason.NOT_ADDRESSED:
+        err.print(Text(f"hint: {_addressed(settings.bot.account_id)}", "yellow"))
+
+
+def _addressed(account: str) -> str:
+    """Why a worker may not feel meant by an event that was made for it."""
+    return (
+        f"this was written to the account {account} (the setting bot.account_id here); the worker"
+        " seems to have another one. Give both the same."
+    )

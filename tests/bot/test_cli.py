@@ -12,7 +12,10 @@ from typer.testing import CliRunner
 from bot import cli
 from bot.cli import app, console
 from bot.errors import Trouble
+from bot.observe import Outcome
 from bot.settings import known_fields
+from schemas.codes import Outcome as Kind
+from tests.bot.outcomes import INPUT, decision
 
 NOBODY = "localhost:1"  # no broker listens there
 
@@ -307,3 +310,24 @@ def test_help_names_no_types_that_say_nothing(command: str) -> None:
     output = CliRunner().invoke(app, [*command.split(), "--help"]).output
     assert "<bool>" not in output
     assert "{" not in output
+
+
+@pytest.mark.parametrize(("reason", "hints"), [("not-addressed", 1), ("loop", 0)])
+@pytest.mark.parametrize("command", ["mention", "dm"])
+def test_who_is_not_addressed_may_have_another_account_id(
+    command: str,
+    reason: str,
+    hints: int,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    async def ask(*_: object, **__: object) -> Outcome:
+        return Outcome(INPUT, decision(Kind.SKIPPED, reason=reason), INPUT)
+
+    monkeypatch.setattr("bot.ask.ask", ask)
+    monkeypatch.setenv("TWITE_BOT__ACCOUNT_ID", "our-bot-7")
+    assert run([command, "hello"], monkeypatch) == 0
+    told = capsys.readouterr()
+    assert f"skipped, {reason}" in told.out
+    assert told.err.count("hint: this was written to the account our-bot-7") == hints
+    assert told.err.count("bot.account_id") == hints
