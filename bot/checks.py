@@ -9,6 +9,7 @@ import re
 from collections.abc import AsyncIterator
 from pathlib import Path
 
+from bot import hosts
 from bot.app import setup_of, worker_config
 from bot.cluster import look
 from bot.config import Loaded
@@ -67,12 +68,14 @@ def _tokenizer(model: ModelSettings) -> tuple[ChatTokenizer, int]:
 
 async def _kafka(settings: Settings) -> AsyncIterator[Check]:
     kafka, config = settings.kafka, worker_config(settings)
+    address = kafka.bootstrap_servers
     try:
         cluster = await look(config, kafka)
     except (ConsumersError, Trouble) as error:
-        yield red("broker", f"{kafka.bootstrap_servers} does not answer", str(error))
+        what = f"{address} does not answer"
+        yield red("broker", what, " ".join(filter(None, (hosts.told(address), str(error)))))
         return
-    yield green("broker", f"{kafka.bootstrap_servers} answers, {cluster.brokers} in all")
+    yield green("broker", f"{address} answers, {cluster.brokers} in all")
     for check in judge(cluster, config):
         yield check
 
@@ -83,7 +86,9 @@ def _model(model: ModelSettings) -> Check:
     try:
         return green("model", _find_model(model))
     except EngineError as error:
-        return red("model", f"{model.name} is not there", str(error))
+        there = Path(model.name).expanduser().is_dir()
+        what = "cannot be used" if there else "is not there"
+        return red("model", f"{model.name} {what}", str(error))
 
 
 def _find_model(model: ModelSettings) -> str:

@@ -185,10 +185,11 @@ def question_in(records: Sequence[Record], uri: str | None, bot_id: str) -> int:
     raise no_question(uri)
 
 
-def no_question(uri: str | None, where: str = "") -> Trouble:
+def no_question(uri: str | None, where: str = "", todo: str = "") -> Trouble:
     """There is nothing to show."""
     about = f" about {uri!r}" if uri else ""
-    return Trouble(f"no mention and no message{about} for the bot is here.", where=where)
+    what = f"no mention and no message{about} for the bot is here."
+    return Trouble(what, where=where, todo=todo)
 
 
 def asked_of(record: Record) -> Asked | None:

@@ -18,6 +18,7 @@ from schemas.record import Record
 
 INPUTS = (names.FEED_MENTIONS, names.FEED_DIRECT_MESSAGES)
 _WHOLE = frozenset(topic for view in VIEWS if view.scope == "all" for topic in view.topics)
+_FURTHER = "looks further back; without --since it is 7 days."
 
 
 async def find_question(reader: RangeReader, uri: str, since: Bound) -> Record:
@@ -35,7 +36,7 @@ async def find_question(reader: RangeReader, uri: str, since: Bound) -> Record:
                 newer = found is None or record.timestamp_ms >= found.timestamp_ms
                 found = record if newer else found
     if found is None:
-        raise no_question(uri, "Kafka")
+        raise no_question(uri, "Kafka", f"`--uri {uri} --since 30d` {_FURTHER}")
     return found
 
 
@@ -54,7 +55,7 @@ async def find_decision(
                 continue
             if isinstance(data, DecisionRecorded):
                 return data, Position.of(record)
-    todo = "`twite prompts render --since 30d` looks further back."
+    todo = f"`--decision {decision_id} --since 30d` {_FURTHER}"
     raise Trouble("there is no such decision.", where=decision_id, todo=todo)
 
 

@@ -99,16 +99,12 @@ def find(name: str, directory: Path | None) -> PromptFile:
         if file.is_file():
             return _read(name, file, HERE if folder is _PACKAGED else str(file))
     known = ", ".join(sorted(set(_names(directory))))
+    put = f"Put {name}{SUFFIX} there" if directory else f"Set it to one that has {name}{SUFFIX}"
     raise PromptError(
         f"there is no prompt called {name!r}.",
-        where=str(directory or "prompts"),
-        todo=f"Put {name}{SUFFIX} there, or choose one of: {known}.",
+        where=f"prompts.directory, which is {directory or 'not set'}",
+        todo=f"{put}, or choose one of: {known}.",
     )
-
-
-def find_packaged(name: str) -> PromptFile:
-    """The prompt of this name that comes with Twite. Raises ``PromptError``."""
-    return find(name, None)
 
 
 def every_prompt(directory: Path | None) -> list[PromptFile]:

@@ -2,7 +2,10 @@
 
 from collections.abc import Iterable
 
-from aiokafka.errors import KafkaError
+from aiokafka.errors import KafkaConnectionError, KafkaError
+
+# That nobody listens; other causes say more than the address does.
+_SILENT = (ConnectionError, TimeoutError, KafkaConnectionError)
 
 
 class ConsumersError(Exception):
@@ -10,10 +13,12 @@ class ConsumersError(Exception):
 
 
 class BrokerUnreachable(ConsumersError):
-    """Nobody answers at the address of the brokers."""
+    """Nobody answers at the address of the brokers. ``cause`` is told where it says more."""
 
     def __init__(self, bootstrap_servers: str, cause: BaseException | None = None) -> None:
-        reason = f" ({type(cause).__name__}: {cause})" if cause else ""
+        self.bootstrap_servers = bootstrap_servers
+        silent = cause is None or isinstance(cause, _SILENT)
+        reason = "" if silent else f" ({type(cause).__name__}: {cause})"
         super().__init__(
             f"No Kafka broker answers at {bootstrap_servers}{reason}. Start one with"
             " 'twite broker', or set TWITE_KAFKA__BOOTSTRAP_SERVERS to the address of yours."

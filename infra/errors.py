@@ -1,5 +1,10 @@
 """What can go wrong in this room. Each message says what happened, where, what to do."""
 
+from aiokafka.errors import KafkaConnectionError
+
+# That nobody listens; other causes say more than the address does.
+_SILENT = (ConnectionError, TimeoutError, KafkaConnectionError)
+
 
 class InfraError(Exception):
     """Base of everything this room raises on purpose."""
@@ -21,7 +26,9 @@ class BrokerUnreachable(InfraError):
     """No broker answers at the address given; the words are those of ``consumers.errors``."""
 
     def __init__(self, bootstrap_servers: str, cause: BaseException | None = None) -> None:
-        reason = f" ({type(cause).__name__}: {cause})" if cause else ""
+        self.bootstrap_servers = bootstrap_servers
+        silent = cause is None or isinstance(cause, _SILENT)
+        reason = "" if silent else f" ({type(cause).__name__}: {cause})"
         super().__init__(
             f"No Kafka broker answers at {bootstrap_servers}{reason}. Start one with"
             " 'twite broker', or set TWITE_KAFKA__BOOTSTRAP_SERVERS to the address of yours."

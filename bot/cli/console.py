@@ -69,9 +69,18 @@ def _lines(error: BaseException) -> list[str]:
     if isinstance(error, Trouble):
         return list(error.lines)
     if _made_for_people(error):
-        return [str(error)]
+        return [str(error), *_hosts(error)]
     what = f"{type(error).__name__}: {error}".splitlines()[0]
     return [f"unexpected {what} (run `twite --debug …` to see where it came from)"]
+
+
+def _hosts(error: BaseException) -> list[str]:
+    """What is wrong with the address at which no broker answers."""
+    from bot.hosts import told
+
+    address = getattr(error, "bootstrap_servers", None)
+    said = told(address) if isinstance(address, str) else ""
+    return [said] if said else []
 
 
 def _made_for_people(error: BaseException) -> bool:

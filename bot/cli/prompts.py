@@ -2,8 +2,10 @@
 
 import difflib
 import json
+from collections.abc import Callable
 from dataclasses import asdict
 from datetime import UTC, datetime
+from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -20,6 +22,8 @@ if TYPE_CHECKING:  # pydantic takes a third of a second: too long for --help
     from bot.templates import PromptFile
     from bot.values import Setup, Template
     from model.engine import ChatTokenizer
+
+    Load = Callable[[], tuple[ChatTokenizer, int]]
 
 USAGE = 2  # exit status: the command was typed wrong
 STYLES = {"trusted": "cyan", "untrusted": "yellow"}
@@ -61,9 +65,7 @@ def show(
 
     Example: twite prompts show mention
     """
-    from bot.templates import find
-
-    file = find(name, settings_of(context).settings.prompts.directory)
+    file = _named(name, settings_of(context).settings.prompts)
     err.print(Text(f"{file.place}, sha256 {file.template.hash}", "dim"))
     out.print(Text(file.template.text), soft_wrap=True)
 
@@ -77,15 +79,16 @@ def diff(
         typer.Argument(metavar="[OTHER]", help="Default: that of this name that comes with Twite."),
     ] = None,
 ) -> None:
-    """Show how two prompts differ, line by line. Exit status 1: they do.
+    """Show how two prompts differ, line by line: what goes, and what comes with the second.
+
+    With one NAME: from the prompt of that name that comes with Twite to yours. Exit status 1:
+    they differ.
 
     Examples: twite prompts diff mention, twite prompts diff mention next.txt
     """
-    from bot.templates import find_packaged
-
     prompts = settings_of(context).settings.prompts
-    new = _named(one, prompts)
-    old = _named(other, prompts) if other else find_packaged(one)
+    first = _named(one, prompts)
+    old, new = (first, _named(other, prompts)) if other else (_packaged(one, first), first)
     lines = difflib.unified_diff(
         old.template.text.splitlines(),
         new.template.text.splitlines(),
@@ -144,15 +147,18 @@ def render(
     if sum(map(bool, (feed or uri, decision))) != 1 or (again and not decision):
         todo = "Name a feed file (and a --uri in it), or give --uri, or --decision."
         raise Trouble("one conversation, please.", where="prompts render", todo=todo, status=USAGE)
-    tokenizer, length = _tokenizer(settings)
-    setup = _setup(settings, prompt)
+    # What can fail at once comes first: the tokenizer takes seconds.
+    chosen = _template(prompt, settings) if prompt else None
+    setup = _setup(settings, chosen.template if chosen else None)
+    made_now = again or not decision
+    files = [chosen] if chosen else _chosen(settings)
+    load = cache(lambda: _tokenizer(settings, files if made_now else [], setup))
     if feed:
-        seen = _of_feed(feed, uri, setup, tokenizer, length)
+        seen = _of_feed(feed, uri, setup, load)
         reveal = True  # whoever has the file has read it
     else:
-        bound = _since(since)
-        work = _of_kafka(settings, uri, decision, again, bound, setup, tokenizer, length)
-        seen = run(work)
+        seen = run(_of_kafka(settings, uri, decision, again, _since(since), setup, load))
+    tokenizer, _ = load()
     hidden = seen.private and not reveal
     if as_json:
         typer.echo(json.dumps(_value(seen, tokenizer, hidden=hidden), ensure_ascii=False))
@@ -189,25 +195,53 @@ def _named(name: str, prompts: "PromptsSettings") -> "PromptFile":
         raise Trouble(f"cannot be read: {error.strerror}.", where=name) from None
 
 
-def _setup(settings: "Settings", prompt: str | None) -> "Setup":
+def _packaged(name: str, yours: "PromptFile") -> "PromptFile":
+    """What comes with Twite under the name of ``yours``. Raises ``Trouble``."""
+    from bot.templates import every_prompt
+
+    for file in every_prompt(None):
+        if file.template.name == yours.template.name:
+            return file
+    known = ", ".join(file.template.name for file in every_prompt(None))
+    raise Trouble(
+        f"no prompt of this name comes with Twite, so there is nothing to compare with (there are"
+        f" {known}).",
+        where=yours.place,
+        todo=f"Name both: `twite prompts diff mention {name}`.",
+    )
+
+
+def _setup(settings: "Settings", template: "Template | None") -> "Setup":
     from bot.app import setup_of
     from bot.preview import with_prompt
 
     setup = setup_of(settings, _CLUSTER)
-    return with_prompt(setup, _template(prompt, settings)) if prompt else setup
+    return with_prompt(setup, template) if template else setup
 
 
-def _template(name: str, settings: "Settings") -> "Template":
-    return _named(name, settings.prompts).template
+def _template(name: str, settings: "Settings") -> "PromptFile":
+    return _named(name, settings.prompts)
 
 
-def _tokenizer(settings: "Settings") -> "tuple[ChatTokenizer, int]":
+def _chosen(settings: "Settings") -> "list[PromptFile]":
+    from bot.templates import chosen
+
+    return chosen(settings.prompts)
+
+
+def _tokenizer(
+    settings: "Settings", files: "list[PromptFile]", setup: "Setup"
+) -> "tuple[ChatTokenizer, int]":
+    """The tokenizer and the context length, and a look at what they leave beside the prompts."""
+    from bot.prompt_room import require_room
     from model.loader import build_tokenizer
 
     model = settings.model
-    return build_tokenizer(
+    tokenizer, length = build_tokenizer(
         model.engine, model.name, model.revision, lambda line: err.print(Text(line, "dim"))
     )
+    require_room(files, setup, tokenizer, length)
+    return tokenizer, length
 
 
 def _since(text: str) -> Any:
@@ -217,9 +251,7 @@ def _since(text: str) -> Any:
     return Bound(timestamp_ms=moment_ms(text, datetime.now(UTC)))
 
 
-def _of_feed(
-    path: Path, uri: str | None, setup: "Setup", tokenizer: "ChatTokenizer", length: int
-) -> "Preview":
+def _of_feed(path: Path, uri: str | None, setup: "Setup", load: "Load") -> "Preview":
     from bot.feed import check_file, read_file
     from bot.preview import knowledge_of, preview, question_in, records_of
 
@@ -228,7 +260,7 @@ def _of_feed(
     records = records_of(read_file(path), now_ms)
     place = question_in(records, uri, setup.bot.id)
     known = knowledge_of(records[: place + 1], setup.bot.id)
-    return preview(records[place], known, setup, tokenizer, length)
+    return preview(records[place], known, setup, *load())
 
 
 async def _of_kafka(
@@ -238,8 +270,7 @@ async def _of_kafka(
     again: bool,
     since: Any,
     setup: "Setup",
-    tokenizer: "ChatTokenizer",
-    length: int,
+    load: "Load",
 ) -> "Preview":
     from bot.clients import options
     from bot.preview import knowledge_of, preview, recorded
@@ -256,7 +287,7 @@ async def _of_kafka(
         else:
             question = await find_question(reader, uri or "", since)
         known = knowledge_of(await before(reader, question, since), setup.bot.id)
-        return preview(question, known, setup, tokenizer, length)
+    return preview(question, known, setup, *load())
 
 
 def _print(seen: "Preview", tokenizer: "ChatTokenizer", *, hidden: bool) -> None:

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
+from aiokafka.errors import KafkaConnectionError
 from typer.testing import CliRunner
 
 from bot import cli
@@ -153,7 +154,7 @@ def test_without_a_broker_one_line_says_what_to_do(
     assert run(command, monkeypatch) == 1
     said = capsys.readouterr().err
     assert said.count("\n") == 1
-    assert NOBODY in said
+    assert f"No Kafka broker answers at {NOBODY}. " in said
     assert "twite broker" in said
     assert "TWITE_KAFKA__BOOTSTRAP_SERVERS" in said
 
@@ -165,6 +166,20 @@ def test_both_rooms_tell_a_missing_broker_in_the_same_words() -> None:
     assert str(BrokerUnreachable(NOBODY)) == str(ForTopics(NOBODY))
     cause = ValueError("why")
     assert str(BrokerUnreachable(NOBODY, cause)) == str(ForTopics(NOBODY, cause))
+    refused = KafkaConnectionError("Unable to bootstrap from [('localhost', 1)]")
+    for error in (BrokerUnreachable, ForTopics):
+        assert str(error(NOBODY, refused)) == str(error(NOBODY))
+        assert "(ValueError: why)" in str(error(NOBODY, cause))
+
+
+def test_a_host_that_is_not_known_is_told_beside_the_missing_broker(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr("bot.hosts.unresolved", lambda address: ["kafak"])
+    monkeypatch.setenv("TWITE_KAFKA__BOOTSTRAP_SERVERS", NOBODY)
+    assert run(["dead-letters", "list"], monkeypatch) == 1
+    said = capsys.readouterr().err.splitlines()
+    assert said[1] == "error: kafak is no host name that can be resolved here."
 
 
 def test_config_check_shows_red_with_what_to_do(

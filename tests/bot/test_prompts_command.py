@@ -173,7 +173,9 @@ def test_show_prints_the_prompt(
     assert said.out.startswith("You are {bot},")
     assert setup().prompts.mention.hash in said.err
     assert run(["show", "nothing"], monkeypatch) == 1
-    assert "choose one of: direct, mention" in capsys.readouterr().err
+    said = capsys.readouterr()
+    assert "prompts.directory, which is not set" in said.err
+    assert "choose one of: direct, mention" in said.err
 
 
 def test_diff_compares_with_what_comes_with_twite(
@@ -184,10 +186,54 @@ def test_diff_compares_with_what_comes_with_twite(
     own = tmp_path / "mention.txt"
     own.write_text("You are {bot}. [bold]Be kind.[/bold]")
     assert run(["diff", "mention", str(own)], monkeypatch) == 1
+    said = capsys.readouterr().out
+    assert said.startswith("--- mention (comes with Twite)\n+++ mention (")
+    assert "+You are {bot}. [bold]Be kind.[/bold]" in said
+    assert run(["diff", str(own), "direct"], monkeypatch) == 1
     assert "-You are {bot}. [bold]Be kind.[/bold]" in capsys.readouterr().out
     monkeypatch.setenv("TWITE_PROMPTS__DIRECTORY", str(tmp_path))
     assert run(["diff", "mention"], monkeypatch) == 1
     assert "+You are {bot}. [bold]Be kind.[/bold]" in capsys.readouterr().out
+
+
+def test_diff_without_anything_to_compare_with_is_told(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    (tmp_path / "next.txt").write_text("Be kind.")
+    monkeypatch.setenv("TWITE_PROMPTS__DIRECTORY", str(tmp_path))
+    assert run(["diff", "next"], monkeypatch) == 1
+    said = capsys.readouterr().err
+    assert f"{tmp_path / 'next.txt'}: no prompt of this name comes with Twite" in said
+    assert "twite prompts diff mention next" in said
+
+
+def test_what_fails_at_once_is_told_before_the_tokenizer_loads(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def slow(*arguments: object) -> None:
+        raise AssertionError("the tokenizer was loaded")
+
+    monkeypatch.setattr("model.loader.build_tokenizer", slow)
+    monkeypatch.setenv("TWITE_KAFKA__BOOTSTRAP_SERVERS", "localhost:1")
+    for arguments, words in (
+        (["none.jsonl"], "none.jsonl"),
+        ([str(FEED), "--uri", "post:none"], "about 'post:none'"),
+        ([str(FEED), "--prompt", "none"], "no prompt called 'none'"),
+        (["--uri", "post:1"], "No Kafka broker answers at localhost:1."),
+        (["--decision", "1"], "No Kafka broker answers at localhost:1."),
+    ):
+        assert run(["render", *arguments], monkeypatch) == 1
+        assert words in capsys.readouterr().err
+
+
+def test_a_prompt_that_is_too_long_is_told_by_render(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    (tmp_path / "long.txt").write_text("word " * 500)
+    assert run(["render", str(FEED), "--prompt", "long.txt"], monkeypatch) == 1
+    said = capsys.readouterr().err
+    assert "long.txt: " in said
+    assert "set bot.prompt_tokens to" in said
 
 
 def test_render_shows_a_conversation_of_a_feed_file(
