@@ -7,12 +7,18 @@ from typing import Any
 import pytest
 from rich.console import Console
 
+from bot.settings import BotSettings
+from schemas.codec import decode
+from schemas.record import Output
 from tests.bench import __main__ as command
-from tests.bench import p2, page, result
+from tests.bench import mentions, p2, page, result
 from tests.bench.kafka import INPUT_BYTES, Input, shuffled_lanes
+from tests.bench.programs.bare_loop import Writes
+from tests.bench.programs.bot import Written
 from tests.bench.result import Check, Goal, Result
 from tests.bench.setting import Others
 from tests.bench.stats import median, percentile, slope
+from tests.bot.outcomes import as_record
 
 # DESIGN, section 8: what other programs read.
 FORM = {"id", "what", "ratio", "goal", "value", "unit", "baseline"} | {
@@ -181,3 +187,27 @@ def test_the_rate_of_replies_in_waves_is_not_more_than_the_slots_can_do(replies:
     at = [(i // 256) * 0.2 for i in range(replies)]
     rate, _ = p2._steady(at, [(0.0, 0.0), (at[-1], 1.0)])
     assert rate == pytest.approx(1280, rel=0.005)
+
+
+def test_a_loop_writes_on_average_as_many_records_as_it_is_told() -> None:
+    writes = Writes(topic="out", each=2.25, bytes=3, headers=[("ce_id", 4)])
+    assert [writes.times() for _ in range(8)] == [2, 2, 2, 3, 2, 2, 2, 3]
+    assert (writes.value, writes.made_headers) == (b"xxx", [("ce_id", b"hhhh")])
+
+
+def test_what_a_worker_wrote_is_told_as_a_loop_needs_it() -> None:
+    written = Written()
+    for size in (10, 20, 30):
+        written.add(Output(topic="a", key=None, value=b"v" * size, headers=(("ce_id", b"1234"),)))
+    told = written.told("a", inputs=2)
+    assert told == {"topic": "a", "each": 1.5, "bytes": 20, "headers": [["ce_id", 4]]}
+    assert Writes(**told).bytes == 20
+
+
+def test_mentions_of_a_round_stand_below_posts_that_only_the_views_know() -> None:
+    bot, root = BotSettings(), mentions._root("round:1", 1)
+    output = mentions._mention(bot, root, 7, 1)
+    data = decode(as_record(output)).data
+    assert data.post.parent == root.ref
+    assert (data.ancestors, data.ancestors_complete) == ((), False)
+    assert mentions._created(root).key == output.key
