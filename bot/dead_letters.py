@@ -6,6 +6,7 @@ behind it on its partition say. Next: ``bot/letter_view.py`` shows them, ``bot/r
 publishes their originals again.
 """
 
+import difflib
 from collections.abc import AsyncIterator, Iterable, Mapping
 from dataclasses import dataclass, field, replace
 
@@ -13,6 +14,7 @@ from bot.errors import Trouble
 from bot.observe import DEAD_LETTER_TOPICS, Position
 from consumers.reader import Bound, Range, RangeReader
 from schemas import dead_letters
+from schemas.codes import ErrorCode
 from schemas.dead_letters import parse_dead_letter, parse_redrive_mark
 from schemas.record import Record
 from schemas.topics import TOPICS
@@ -107,13 +109,24 @@ class Found:
         fitting = (letter for letter in self.letters.values() if wanted.fits(letter))
         return sorted(fitting, key=lambda letter: (letter.timestamp_ms, letter.at))
 
+    def require_codes(self, codes: Iterable[str]) -> None:
+        """Raises ``Trouble`` for a code that neither the contract nor a dead letter here has."""
+        known = {*map(str, ErrorCode), *(letter.code for letter in self.letters.values())}
+        for code in sorted(set(codes) - known):
+            close = difflib.get_close_matches(code, known, n=1)
+            listed = ", ".join(sorted(known))
+            todo = f"Did you mean {close[0]}?" if close else f"Known are {listed}."
+            raise Trouble(f"there is no error code {code!r}.", where="--code", todo=todo, status=2)
+
 
 async def find(reader: RangeReader, wanted: Wanted) -> Found:
-    """Everything in the range of ``wanted``. Raises ``TopicMissing``."""
+    """Everything in the range of ``wanted``. Raises ``TopicMissing``, and ``Trouble`` where it
+    asks for a code that there is not."""
     found = Found()
     for topic in wanted.topics:
         async for record in reader.read(wanted.span(topic)):
             found.add(record)
+    found.require_codes(wanted.codes)
     return found
 
 

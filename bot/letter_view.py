@@ -15,10 +15,10 @@ from typing import Any
 
 from rich.console import Group, RenderableType
 from rich.padding import Padding
-from rich.table import Table
 from rich.text import Text
 
 from bot.dead_letters import Letter
+from bot.rows import Rows
 from bot.show import plain
 from consumers.batches import raw_header_name
 from schemas import headers as contract
@@ -40,23 +40,23 @@ _OPEN_VALUES = {
 }
 
 
-def table(letters: Sequence[Letter]) -> Table:
-    """One row per letter."""
-    rows = Table("origin", "code", "detail", "tries", "when", "bytes", "dead letter", "re-driven")
-    for column in (0, 6, 7):
-        rows.columns[column].overflow = "fold"
-    for letter in letters:
-        rows.add_row(
-            Text(str(letter.origin)),
-            Text(plain(letter.code), "red"),
-            Text(plain(letter.detail)),
-            str(letter.attempts),
-            _time(letter.timestamp_ms),
-            str(letter.size),
-            Text(str(letter.at)),
-            Text("\n".join(letter.redriven) or "no"),
-        )
-    return rows
+def table(letters: Sequence[Letter]) -> RenderableType:
+    """One row per letter; to be printed with ``crop=False``."""
+    names = ("origin", "code", "detail", "tries", "when", "bytes", "dead letter", "re-driven")
+    return Rows(names, [_row(letter) for letter in letters], prose=frozenset({2}))
+
+
+def _row(letter: Letter) -> list[Text]:
+    return [
+        Text(str(letter.origin)),
+        Text(plain(letter.code), "red"),
+        Text(" ".join(plain(letter.detail).split())),
+        Text(str(letter.attempts)),
+        Text(_time(letter.timestamp_ms)),
+        Text(str(letter.size)),
+        Text(str(letter.at)),
+        Text(" ".join(letter.redriven) or "no"),
+    ]
 
 
 def counts(letters: Iterable[Letter]) -> dict[str, int]:
@@ -87,11 +87,13 @@ def letter_value(letter: Letter) -> dict[str, Any]:
 
 
 def record_text(letter: Letter, record: Record, *, reveal: bool) -> RenderableType:
-    """A dead letter with headers, key and value."""
+    """A dead letter with headers, key and value; to be printed with ``crop=False``."""
     masked = letter.private and not reveal
-    headers = Table("header", "value", show_edge=False)
-    for name, value, hidden in _headers(record, masked):
-        headers.add_row(Text(_name(name, masked)), Text(_header(value, hidden)))
+    cells = [
+        (Text(_name(name, masked)), Text(_header(value, hidden)))
+        for name, value, hidden in _headers(record, masked)
+    ]
+    headers = Rows(("header", "value"), cells, lines=_header_lines)
     parts: list[RenderableType] = [
         table([letter]),
         headers,
@@ -103,6 +105,10 @@ def record_text(letter: Letter, record: Record, *, reveal: bool) -> RenderableTy
     if masked:
         parts.append(Text("Private: shown as lengths and digests; --reveal shows it.", "yellow"))
     return Group(*parts)
+
+
+def _header_lines(row: Sequence[Text]) -> Iterator[Text]:
+    yield Text.assemble(row[0], ": ", row[1])
 
 
 def record_value(letter: Letter, record: Record, *, reveal: bool) -> dict[str, Any]:

@@ -5,13 +5,16 @@ from dataclasses import asdict
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
-from rich.table import Table
 from rich.text import Text
 
 from bot.cli.console import WIDE, out, run, settings_of
 
 if TYPE_CHECKING:  # pydantic takes a third of a second: too long for --help
+    from collections.abc import Iterator, Sequence
+
     from bot.config import Loaded
+    from bot.guards import Check
+    from bot.rows import Rows
 
 MARKS = {"ok": "green", "advice": "yellow", "no": "bold red"}
 
@@ -36,21 +39,28 @@ def show(
     if as_json:
         typer.echo(json.dumps(_rows(loaded), indent=2, ensure_ascii=False))
         return
-    out.print(_table(_rows(loaded), wide=out.width >= WIDE))
-    out.print(Text(f"file: {loaded.file or 'none (--config, TWITE_CONFIG or ./twite.toml)'}"))
+    out.print(_table(_rows(loaded), wide=out.width >= WIDE), crop=False)
+    file = f"file: {loaded.file or 'none (--config, TWITE_CONFIG or ./twite.toml)'}"
+    out.print(Text(file), soft_wrap=True)
 
 
-def _table(rows: dict[str, dict[str, Any]], *, wide: bool) -> Table:
-    table = Table("setting", "value", "origin", *(["meaning"] if wide else []))
-    for column in table.columns:
-        column.overflow = "fold"
-    table.columns[0].no_wrap = True
-    for name, row in rows.items():
-        style = "" if row["origin"] == "default" else "bold"
-        value = "" if row["value"] is None else str(row["value"])
-        cells = [Text(name, style), Text(value, style), Text(row["origin"])]
-        table.add_row(*cells, *([Text(row["meaning"])] if wide else []))
-    return table
+def _table(rows: dict[str, dict[str, Any]], *, wide: bool) -> "Rows":
+    from bot.rows import Rows
+
+    cells = [_cells(name, row)[: 4 if wide else 3] for name, row in rows.items()]
+    names = ("setting", "value", "origin", "meaning")[: len(cells[0])]
+    return Rows(names, cells, prose=frozenset({3}), lines=_setting_lines)
+
+
+def _cells(name: str, row: dict[str, Any]) -> list[Text]:
+    style = "" if row["origin"] == "default" else "bold"
+    value = "" if row["value"] is None else str(row["value"])
+    return [Text(name, style), Text(value, style), Text(row["origin"]), Text(row["meaning"])]
+
+
+def _setting_lines(row: "Sequence[Text]") -> "Iterator[Text]":
+    name, value, origin, *_ = row
+    yield Text.assemble(name, " = ", value, (f"  ({origin.plain})", "dim"))
 
 
 def _rows(loaded: "Loaded") -> dict[str, dict[str, Any]]:
@@ -83,10 +93,29 @@ def check(
         checks = [{**asdict(result), "level": result.level.value} for result in results]
         typer.echo(json.dumps({"checks": checks}, indent=2, ensure_ascii=False))
     else:
-        table = Table("", "checked", "found", "what to do")
-        for result in results:
-            mark = Text(result.level.value, MARKS[result.level.value])
-            table.add_row(mark, Text(result.name), Text(result.found), Text(result.todo))
-        out.print(table)
+        out.print(_checks(results), crop=False)
     if not all(result.ok for result in results):
         raise typer.Exit(1)
+
+
+def _checks(results: "Sequence[Check]") -> "Rows":
+    from bot.rows import Rows
+
+    cells = [
+        [
+            Text(result.level.value, MARKS[result.level.value]),
+            Text(result.name),
+            Text(result.found),
+            Text(result.todo),
+        ]
+        for result in results
+    ]
+    names = ("", "checked", "found", "what to do")
+    return Rows(names, cells, prose=frozenset({2, 3}), lines=_check_lines)
+
+
+def _check_lines(row: "Sequence[Text]") -> "Iterator[Text]":
+    mark, name, found, todo = row
+    yield Text.assemble(mark, " " * (8 - len(mark)), name, ": ", found)
+    if todo:
+        yield Text.assemble(" " * 8, todo)

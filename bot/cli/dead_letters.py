@@ -79,10 +79,10 @@ def list_(
         typer.echo(json.dumps(value, ensure_ascii=False))
         return
     if shown:
-        out.print(letter_view.table(shown))
+        out.print(letter_view.table(shown), crop=False)
     if len(shown) < len(letters):
         out.print(f"… and {len(letters) - len(shown)} older ones (--limit)")
-    out.print(Text(letter_view.counts_text(letters)))
+    out.print(Text(letter_view.counts_text(letters)), soft_wrap=True)
     if found.strange:
         out.print(f"{found.strange} other records stand there that are no dead letters")
 
@@ -115,7 +115,7 @@ def show(
             value = letter_view.record_value(letter, record, reveal=reveal)
             typer.echo(json.dumps(value, ensure_ascii=False))
         else:
-            out.print(letter_view.record_text(letter, record, reveal=reveal))
+            out.print(letter_view.record_text(letter, record, reveal=reveal), crop=False)
 
 
 @app.command()
@@ -280,11 +280,11 @@ def _print_plan(planned: "Plan", *, dry_run: bool) -> None:
     from bot import letter_view
 
     if planned.letters:
-        out.print(letter_view.table(planned.letters))
+        out.print(letter_view.table(planned.letters), crop=False)
     topics = Counter(letter.origin.topic for letter in planned.letters)
     told = ", ".join(f"{count} to {topic}" for topic, count in topics.items())
     would = "would publish" if dry_run else "to publish"
-    out.print(Text(f"{would} again: {told or 'nothing'}"))
+    out.print(Text(f"{would} again: {told or 'nothing'}"), soft_wrap=True)
 
 
 def _confirm(planned: "Plan", *, yes: bool) -> None:
@@ -309,10 +309,11 @@ def _finish(
         typer.echo(json.dumps(_value(done, refused, planned, dry_run=dry_run), ensure_ascii=False))
     else:
         for refusal in refused:
-            out.print(Text(f"left out: {refusal.letter.origin} {refusal.why}", "yellow"))
+            left_out = Text(f"left out: {refusal.letter.origin} {refusal.why}", "yellow")
+            out.print(left_out, soft_wrap=True)
         for letter in planned.letters:
             if letter.at in done:
-                out.print(Text(f"{letter.origin} → {done[letter.at]}"))
+                out.print(Text(f"{letter.origin} → {done[letter.at]}"), soft_wrap=True)
     if not all(refusal.settled for refusal in refused):
         raise typer.Exit(1)
 

@@ -10,7 +10,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
-from rich.table import Table
 from rich.text import Text
 
 from bot.cli.console import err, out, run, settings_of
@@ -42,6 +41,7 @@ AsJson = Annotated[bool, typer.Option("--json", help="For programs: print one JS
 @app.command("list")
 def list_(context: typer.Context, as_json: AsJson = False) -> None:
     """Show every prompt that can be chosen, its hash, and what it is used for."""
+    from bot.rows import Rows
     from bot.templates import every_prompt
 
     prompts = settings_of(context).settings.prompts
@@ -49,11 +49,12 @@ def list_(context: typer.Context, as_json: AsJson = False) -> None:
     if as_json:
         typer.echo(json.dumps({"prompts": rows}, ensure_ascii=False))
         return
-    table = Table("prompt", "used for", "hash", "file")
-    for row in rows:
-        used = ", ".join(row["used_for"])
-        table.add_row(*map(Text, (row["name"], used, row["hash"][:SHOWN_HASH], row["file"])))
-    out.print(table)
+    texts = (
+        (row["name"], ", ".join(row["used_for"]), row["hash"][:SHOWN_HASH], row["file"])
+        for row in rows
+    )
+    cells = [[Text(text) for text in row] for row in texts]
+    out.print(Rows(("prompt", "used for", "hash", "file"), cells), crop=False)
 
 
 @app.command()

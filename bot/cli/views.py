@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
-from rich.table import Table
+from rich.text import Text
 
 from bot.cli.console import err, out, run, settings_of
 from bot.errors import Trouble
@@ -36,27 +36,24 @@ def show(context: typer.Context, view: Name = None, partition: Partition = None)
 
     Example: twite views show --view conversation
     """
+    from bot.rows import Rows
+
     settings = settings_of(context).settings
     found = run(_survey(settings, view, partition))
     if not found:
         out.print("no views here yet: a worker makes them when it starts")
         return
-    table = Table("view", "partition", "state", "rows", "MiB", "lag", "file")
-    table.columns[0].no_wrap = True
-    for file in found:
-        state = f"{file.state}, in use" if file.in_use else file.state
-        lag = "" if file.lag is None else f"{file.lag}"
-        table.add_row(
-            file.view,
-            file.key,
-            state,
-            f"{file.rows}",
-            f"{file.size / _MIB:.1f}",
-            lag,
-            file.path.name,
-        )
-    out.print(table)
+    names = ("view", "partition", "state", "rows", "MiB", "lag", "file")
+    out.print(Rows(names, [_row(file) for file in found]), crop=False)
     out.print(f"under {found[0].path.parent.parent}", soft_wrap=True)
+
+
+def _row(file: "File") -> list[Text]:
+    state = f"{file.state}, in use" if file.in_use else file.state
+    lag = "" if file.lag is None else f"{file.lag}"
+    size = f"{file.size / _MIB:.1f}"
+    cells = (file.view, file.key, state, f"{file.rows}", size, lag, file.path.name)
+    return [Text(cell) for cell in cells]
 
 
 @app.command()

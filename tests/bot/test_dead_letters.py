@@ -54,9 +54,9 @@ def known(one: Record) -> Letter:
     return letter
 
 
-def printed(renderable: Any) -> str:
+def printed(renderable: Any, width: int = 300) -> str:
     shown = io.StringIO()
-    Console(width=300, file=shown).print(renderable)
+    Console(width=width, file=shown).print(renderable, crop=False)
     return shown.getvalue()
 
 
@@ -192,3 +192,28 @@ def test_a_mark_is_no_outcome() -> None:
     assert not outcomes.add(mark_of(letter, "feed.mentions/2/7", "feed.mentions/2/90"))
     assert not outcomes.unreadable
     assert not outcomes.dead_letters
+
+
+@pytest.mark.parametrize("width", [20, 80, 120, 300])
+def test_places_and_codes_are_whole_at_every_width(width: int) -> None:
+    origin = replace(record(mention(), offset=1_234_567_890), partition=12)
+    one = letter_record(origin, 2_234_567_890, code="unsupported-content-type")
+    letter = replace(known(one), redriven=("feed.mentions/12/3234567890",))
+    for shown in (
+        printed(table([letter]), width),
+        printed(record_text(letter, one, reveal=True), width),
+    ):
+        for word in (str(letter.origin), str(letter.at), letter.code, *letter.redriven):
+            assert word in shown
+    assert f"twite_origin: {letter.origin}" in printed(record_text(letter, one, reveal=True), 20)
+
+
+def test_a_misspelled_code_is_told_with_what_was_meant() -> None:
+    found = Found()
+    found.add(letter_record(record(mention()), code="from-a-later-version"))
+    found.require_codes(["deadline", "schema", "from-a-later-version"])
+    with pytest.raises(Trouble, match="Did you mean deadline") as error:
+        found.require_codes(["deadlin"])
+    assert error.value.status == 2
+    with pytest.raises(Trouble, match=r"Known are .*deadline.*from-a-later-version.*schema"):
+        found.require_codes(["xyz"])
