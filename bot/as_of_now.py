@@ -10,12 +10,16 @@ from datetime import datetime
 
 from bot import policy
 from bot.audit import Stopwatch, Trace
-from bot.gather import lost
+from bot.gather import lost, narrowed
 from bot.knowledge import Knowledge, KnowledgeUnavailable
 from bot.values import Asked, Question, Setup, post_of
 from schemas.audit import RuleVerdict
 from schemas.codes import SkipReason
 from schemas.feed import MentionCreated, Message, MessageCreated, Post
+
+_REWRITTEN = frozenset({SkipReason.NOT_ADDRESSED, SkipReason.VISIBILITY})
+"""What only an edit can bring about. One that also lets fewer people see the post has the input
+looked at from the start, so that nothing of the text before stays in a public record."""
 
 
 class ContextChanged(KnowledgeUnavailable):
@@ -53,13 +57,24 @@ def second_look(
 ) -> tuple[Trace, SkipReason | None]:
     """Whether the answer may still be published, after the time that it took to make it.
 
-    Raises ``ContextChanged`` where something that it was built on may not be used any more: it
-    is to be made again without.
+    Raises ``ContextChanged`` where something that it was built on may not be used any more, or
+    may be seen by fewer: it is to be made again without.
     """
-    settings = policy.Settings.of(setup.bot, setup.limits)
-    verdict, _ = policy.look_again(asked, settings, knowledge, now)
+    now_asked = newest(asked, knowledge)
+    verdict, _ = policy.look_again(
+        now_asked, policy.Settings.of(setup.bot, setup.limits), knowledge, now
+    )
     reason = verdict.reason if isinstance(verdict, policy.Skip) else None
-    if reason is None and (why := lost(trace.context, knowledge)):
-        raise ContextChanged(f"a post of the context is out: {why.value}")
+    if reason is None or reason in _REWRITTEN:
+        _require_unchanged(trace, now_asked, setup, knowledge)
     rule = RuleVerdict(name="second-look", verdict=policy.SKIP if reason else policy.PASS)
     return trace.judged((rule,)), reason
+
+
+def _require_unchanged(trace: Trace, asked: Asked, setup: Setup, knowledge: Knowledge) -> None:
+    """Raises ``ContextChanged``."""
+    if why := lost(trace.context, knowledge):
+        raise ContextChanged(f"a post of the context is out: {why.value}")
+    assert isinstance(asked.data, Question)  # noqa: S101 - the policy lets nothing else through
+    if narrowed(trace.context, asked.data, setup.bot, setup.limits, knowledge):
+        raise ContextChanged("fewer people may see what the answer was built on")

@@ -6,12 +6,13 @@ Nothing here touches Kafka. What the engine raises goes up: ``EngineUnavailable`
 ``RequestRefused`` never will. Next: ``bot/handler.py`` makes records to publish of it.
 """
 
+import functools
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
 
 from bot import language, policy
-from bot.as_of_now import begin, newest, second_look
+from bot.as_of_now import ContextChanged, begin, newest, second_look
 from bot.audit import Stopwatch, Trace, decision_record, id_of
 from bot.context import ContextPost
 from bot.forget import FORGOTTEN, is_forget
@@ -43,6 +44,9 @@ class Decision:
         return self.record.outcome
 
 
+REMAKES = 5
+"""How often an answer is made with its context, before it is made without."""
+
 Decide = Callable[[Asked], Awaitable[policy.Verdict]]
 """The policy with all that it needs: ``bot.policy.decide``, or the rules of a review."""
 
@@ -58,8 +62,35 @@ async def answer(
     counter: Callable[[], float],
 ) -> Decision:
     """The decision on one input. ``decide`` is the policy, by default without quotas;
-    ``counter`` is seconds that only go up. Raises ``EngineError``, ``KnowledgeUnavailable``."""
-    watch = Stopwatch(counter)
+    ``counter`` is seconds that only go up. Raises ``EngineError``, ``KnowledgeUnavailable``.
+
+    Made again at once where what it was built on changes meanwhile, and after ``REMAKES`` times
+    with nothing but the post that asks: nobody can keep others from an answer that way.
+    """
+    make_one = functools.partial(
+        _made, asked, setup, engine, knowledge, decide, now, Stopwatch(counter)
+    )
+    for _ in range(REMAKES):
+        try:
+            return await make_one(alone=False)
+        except ContextChanged:
+            continue
+    return await make_one(alone=True)
+
+
+async def _made(
+    asked: Asked,
+    setup: Setup,
+    engine: Engine,
+    knowledge: Knowledge,
+    decide: Decide | None,
+    now: Callable[[], datetime],
+    watch: Stopwatch,
+    *,
+    alone: bool,
+) -> Decision:
+    """The decision as things stand now. ``alone``: without what stands around the question.
+    Raises ``ContextChanged``."""
     trace = await begin(asked, knowledge, watch)
     asked = newest(asked, knowledge)
 
@@ -71,9 +102,11 @@ async def answer(
 
     question, post = verdict.question, post_of(verdict.question)
     context = gather(question, setup.bot, setup.limits, knowledge)
+    if alone or is_forget(post):
+        context = context[-1:]
     watch.lap("context")
     if is_forget(post):
-        return _confirmed(replace(trace, context=context[-1:]), setup, now())
+        return _confirmed(replace(trace, context=context), setup, now())
     tongue = tongue_of(post)
     composed = _prompt(context, question, tongue, setup, engine)
     trace = trace.prompted(composed, language.verdict(tongue, hinted=bool(composed.hint)))

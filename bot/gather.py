@@ -1,8 +1,8 @@
 """The context of an input: what stands around it, without those who do not want to be seen.
 
 In: a question, and what is known. Out: ``ContextPost`` values in reading order, each with
-whether it is included and why. ``lost`` asks again, right before an answer is published, whether
-all of it may still be used. Next: ``bot/prompt.py``.
+whether it is included and why. ``lost`` and ``narrowed`` ask again, right before an answer is
+published, whether all of it may still be used, and by the same readers. Next: ``bot/prompt.py``.
 """
 
 from collections.abc import Iterable
@@ -11,8 +11,8 @@ from bot import talk, thread
 from bot.context import ContextPost, Kind, TalkPost, Why
 from bot.knowledge import Kind as Thing
 from bot.knowledge import Knowledge
-from bot.values import BotIdentity, Limits, Question
-from schemas.feed import MessageCreated
+from bot.values import BotIdentity, Limits, Question, narrowest, visibility_of
+from schemas.feed import MessageCreated, Visibility
 
 
 def gather(
@@ -38,6 +38,44 @@ def lost(posts: Iterable[ContextPost], knowledge: Knowledge) -> Why | None:
         return Why.CONSENT
     gone = (knowledge.is_deleted(post.ref.uri, _what_it_is(post)) for post in included)
     return Why.DELETED if any(gone) else None
+
+
+def narrowed(
+    before: Iterable[ContextPost],
+    question: Question,
+    bot: BotIdentity,
+    limits: Limits,
+    knowledge: Knowledge,
+) -> bool:
+    """Whether fewer people may see one of the included posts, the asking one among them, than
+    when it was gathered. Gathers anew, so that what would be made again comes out narrower."""
+    now = {post.ref.uri: post for post in gather(question, bot, limits, knowledge)}
+    return any(
+        _is_narrower(post, now.get(post.ref.uri), knowledge) for post in before if post.included
+    )
+
+
+def _is_narrower(post: ContextPost, now: ContextPost | None, knowledge: Knowledge) -> bool:
+    if now is None:
+        return not post.is_bot and _is_known_as_narrower(post, knowledge)
+    if now.why is Why.VISIBILITY:
+        return True
+    return _narrower(post.visibility, now.visibility)
+
+
+def _is_known_as_narrower(post: ContextPost, knowledge: Knowledge) -> bool:
+    """Of one that is no longer around the question."""
+    stored = knowledge.latest(post.ref.uri)
+    now = stored.post if stored is not None else None
+    same = now is not None and now.author.id == post.author.id
+    return now is not None and same and _narrower(post.visibility, visibility_of(now))
+
+
+def _narrower(before: Visibility | None, after: Visibility | None) -> bool:
+    """One that nobody knows is narrower than all others."""
+    if before is None or after is None:
+        return before is not None
+    return narrowest(before, after) is not before
 
 
 def _refusing(posts: Iterable[ContextPost], knowledge: Knowledge) -> frozenset[str]:

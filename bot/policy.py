@@ -199,7 +199,9 @@ def _named(*names: str) -> tuple[Rule, ...]:
 
 
 BEFORE_QUOTA, QUOTA = RULES[:-1], RULES[-1:]
-SECOND_LOOK = _named("deleted", "opted-out", "account-deleted", "blocked", "stopped")
+SECOND_LOOK = _named(
+    "deleted", "not-addressed", "visibility", "opted-out", "account-deleted", "blocked", "stopped"
+)
 """What may have changed while the answer was made: asked again before it is published."""
 REVIEW = _named(
     "own-post", "deleted", "not-addressed", "visibility", "loop",

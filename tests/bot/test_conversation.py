@@ -3,13 +3,14 @@
 import itertools
 from collections.abc import AsyncIterator, Callable
 from dataclasses import replace
+from itertools import pairwise
 from typing import Any
 
 import pytest
 from pydantic import BaseModel
 
-from bot.as_of_now import ContextChanged
-from bot.conversation import Decision, answer
+from bot.audience import is_confidential
+from bot.conversation import REMAKES, Decision, answer
 from bot.forget import FORGOTTEN
 from bot.knowledge import Knowledge
 from bot.memory import NoKnowledge
@@ -27,7 +28,14 @@ from model.engine import (
 )
 from schemas.audit import DecisionRecorded
 from schemas.control import ModerationCommanded
-from schemas.feed import AccountChanged, PostCreated, Ref, Visibility
+from schemas.feed import (
+    Account,
+    AccountChanged,
+    MentionCreated,
+    PostCreated,
+    Ref,
+    Visibility,
+)
 from schemas.ids import decision_id, reply_id
 from tests.bot.make import ALICE, BOB, BOT, NOW, NOW_MS, asked, direct, mention, post, run_of, setup
 from tests.bot.views.logs import Log, deleted, edited
@@ -384,13 +392,87 @@ async def test_an_answer_on_what_is_gone_meanwhile_is_made_again(event: BaseMode
         log.add(event)
         knowledge.now = log.knowledge()
 
-    engine = Meanwhile(happen)
-    with pytest.raises(ContextChanged):
-        await answered(asked(data), engine, knowledge)
-    decision = await answered(asked(data), engine, knowledge)
+    decision = await answered(asked(data), Meanwhile(happen), knowledge)
     assert decision.outcome == "replied"
     assert "canary" not in decision.record.model_dump_json()
     assert [item.included for item in decision.record.context] == [False, True]
+
+
+async def test_an_answer_whose_context_keeps_changing_is_made_without_any() -> None:
+    above = [
+        post(
+            f"at://p/{i}",
+            f"canary {i}",
+            author=Account(id=f"u{i}", handle=f"u{i}", display_name="U"),
+        )
+        for i in range(9)
+    ]
+    chain = [above[0], *(p.model_copy(update={"parent": q.ref}) for q, p in pairwise(above))]
+    data = mention("@twite so?", ancestors=tuple(chain), parent=above[-1].ref)
+    log = Log()
+    knowledge: Any = Later(log.knowledge())
+    leaving = iter(above)
+
+    def happen() -> None:
+        log.add(AccountChanged(account_id=next(leaving).author.id, opted_out=True))
+        knowledge.now = log.knowledge()
+
+    engine = Meanwhile(happen)
+    decision = await answered(asked(data), engine, knowledge)
+    assert (decision.outcome, len(engine.requests)) == ("replied", REMAKES + 1)
+    assert "canary" not in decision.record.model_dump_json()
+    assert [item.why for item in decision.record.context] == ["asking"]
+
+
+async def meanwhile(data: MentionCreated, event: BaseModel) -> Decision:
+    """The decision on a mention while whose answer is made this happens."""
+    log = Log()
+    log.add(data)
+    knowledge: Any = Later(log.knowledge())
+
+    def happen() -> None:
+        log.add(event)
+        knowledge.now = log.knowledge()
+
+    return await answered(asked(data), Meanwhile(happen), knowledge)
+
+
+async def test_a_mention_that_fewer_may_see_meanwhile_is_answered_in_private() -> None:
+    data = mention()
+    decision = await meanwhile(data, edited(data.post, data.post.text, visibility="followers"))
+    assert [reply.visibility for reply in decision.replies] == [Visibility.DIRECT]
+    assert is_confidential(data, decision.context)
+
+
+@pytest.mark.parametrize("change", [{"visibility": "odd"}, {"visibility": "direct", "facets": ()}])
+async def test_what_may_not_be_answered_any_more_leaves_no_text(change: dict[str, Any]) -> None:
+    data = mention("@twite canary?")
+    decision = await meanwhile(data, edited(data.post, data.post.text, **change))
+    assert (decision.outcome, decision.replies) == ("skipped", ())
+    assert "canary" not in decision.record.model_dump_json()
+
+
+async def test_a_mention_that_is_taken_out_meanwhile_is_not_answered() -> None:
+    data = mention()
+    decision = await meanwhile(data, edited(data.post, "never mind", facets=()))
+    assert (decision.record.reason, decision.replies) == ("not-addressed", ())
+
+
+async def test_a_context_that_fewer_may_see_meanwhile_is_left_out() -> None:
+    above = post("at://p/0", "canary", author=BOB)
+    data = mention("@twite so?", ancestors=(above,), parent=above.ref)
+    decision = await meanwhile(data, edited(above, "less", visibility="direct"))
+    assert "canary" not in decision.record.model_dump_json()
+    assert [item.why for item in decision.record.context] == ["visibility", "asking"]
+    assert decision.outcome == "replied"
+
+
+async def test_an_edit_of_the_words_alone_does_not_hold_an_answer_up() -> None:
+    above = post("at://p/0", "above", author=BOB)
+    data = mention("@twite so?", ancestors=(above,), parent=above.ref)
+    decision = await meanwhile(data, edited(above, "other words"))
+    assert [item.why for item in decision.record.context] == ["root", "asking"]
+    assert decision.outcome == "replied"
 
 
 async def test_forget_is_confirmed_without_the_model() -> None:

@@ -411,7 +411,8 @@ def test_what_changed_meanwhile_is_seen_by_a_second_look(name: str) -> None:
 
 def test_a_second_look_asks_anew_and_minds_nothing_else() -> None:
     assert [rule.name for rule in SECOND_LOOK] == [
-        "deleted", "opted-out", "account-deleted", "blocked", "stopped",
+        "deleted", "not-addressed", "visibility",
+        "opted-out", "account-deleted", "blocked", "stopped",
     ]  # fmt: skip
     old = asked(mention(), seen=Seen(duplicate_of="first"), timestamp_ms=0)
     out = Known(accounts={ALICE.id: AccountState(opted_out=True)})
