@@ -3,8 +3,8 @@ it changes.
 
 In: a TOML file with any fields of ``bot.rates.LiveLimits``, at its top or in a table
 ``[limits]``. Out: ``LiveLimits``. The file is looked at once a second at most, by its time and
-size, on a thread of its own. A file that is missing, broken or holds anything else leaves the
-last good limits in force and one line in the log that says where it is wrong.
+size, on a thread of its own. A file that is missing, broken, no regular file or holds anything
+else leaves the last good limits in force and one line in the log that says where it is wrong.
 """
 
 import asyncio
@@ -17,6 +17,7 @@ from typing import Any
 import structlog
 from pydantic import ValidationError
 
+from bot.files import read_regular
 from bot.rates import LiveLimits
 
 log = structlog.get_logger(__name__)
@@ -92,8 +93,7 @@ def read(file: Path, settings: LiveLimits) -> LiveLimits:
 
 def _parse(file: Path) -> dict[str, Any]:
     try:
-        with file.open("rb") as opened:
-            content = opened.read(MAX_BYTES + 1)
+        content = read_regular(file, MAX_BYTES + 1)
         if len(content) > MAX_BYTES:
             raise BrokenFile(f"{file}: more than {MAX_BYTES} bytes")
         return tomllib.loads(content.decode())
@@ -101,6 +101,8 @@ def _parse(file: Path) -> dict[str, Any]:
         raise BrokenFile(f"{file}: {error.strerror or 'cannot be read'}") from None
     except (tomllib.TOMLDecodeError, UnicodeDecodeError, RecursionError) as error:
         raise BrokenFile(f"{file}: not valid TOML: {error}") from None
+    except ValueError:  # what Python does not take as a number, whatever TOML says
+        raise BrokenFile(f"{file}: a number in it has too many digits") from None
 
 
 def _first(error: ValidationError) -> str:

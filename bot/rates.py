@@ -7,7 +7,8 @@ by them.
 """
 
 import functools
-from typing import TYPE_CHECKING
+import re
+from typing import TYPE_CHECKING, Any
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator
 
@@ -17,6 +18,8 @@ if TYPE_CHECKING:  # it takes a moment, and every command reads the settings
 MAX_WINDOW_S = 366 * 86_400
 MAX_AMOUNT = 10**9
 MAX_RATES = 8  # in one setting
+_TIMES = "must have times of 1 second to 366 days"
+_NO_TIME = re.compile(r"(?:/|per)\s*0+\s*[a-z]", re.IGNORECASE)  # taken as 1
 
 
 class LiveLimits(BaseModel):
@@ -46,6 +49,14 @@ class LiveLimits(BaseModel):
     max_age_hours: float = Field(default=24.0, gt=0, le=87_600)
     """Hours after Kafka took an input in for which it still gets an answer."""
 
+    @field_validator("new_account_days", "max_age_hours", mode="before")
+    @classmethod
+    def _is_a_number(cls, value: Any) -> Any:
+        """To Python, and so to pydantic, ``true`` is 1."""
+        if isinstance(value, bool):
+            raise ValueError("must be a number")
+        return value
+
     @field_validator("per_author", "per_new_author", "per_thread", "per_target", "overall")
     @classmethod
     def _is_a_rate(cls, value: str) -> str:
@@ -68,9 +79,11 @@ def rates_of(text: str) -> "tuple[RateLimitItem, ...]":
         ) from None
     if len(rates) > MAX_RATES:
         raise ValueError(f"must not hold more than {MAX_RATES} rates")
+    if _NO_TIME.search(text):
+        raise ValueError(_TIMES)
     for rate in rates:
         if rate.amount > MAX_AMOUNT:
             raise ValueError("must not allow more than 1000000000 in one of its times")
         if not 1 <= rate.get_expiry() <= MAX_WINDOW_S:
-            raise ValueError("must have times of 1 second to 366 days")
+            raise ValueError(_TIMES)
     return tuple(sorted(rates, key=lambda rate: (rate.get_expiry(), rate.amount)))

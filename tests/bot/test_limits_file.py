@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 from structlog.testing import capture_logs
 
+from bot.files import NO_FILE
 from bot.limits_file import LOOK_EVERY_S, MAX_BYTES, BrokenFile, LimitsInForce, read
 from bot.rates import LiveLimits
 
@@ -89,6 +90,11 @@ BROKEN: dict[str, tuple[str | bytes, str]] = {
     "a number": ("per_thread = 3", "per_thread: Input should be a valid string"),
     "too long": ("#" * (MAX_BYTES + 1), f"more than {MAX_BYTES} bytes"),
     "deep": ("a = " + "[" * 20_000, "not valid TOML"),
+    "many digits": ("new_account_days = " + "9" * 5_000, "a number in it has too many digits"),
+    "digits": ("new_account_days = " + "9" * 4_000, "new_account_days: Input should be"),
+    "yes for hours": ("max_age_hours = true", "max_age_hours: must be a number"),
+    "no for days": ("new_account_days = false", "new_account_days: must be a number"),
+    "no time": ('per_author = "1 per 0 minute"', "per_author: must have times of 1 second"),
 }
 
 
@@ -127,6 +133,18 @@ async def test_a_file_that_is_missing_or_goes_is_told_once(changing: Changing) -
 async def test_a_folder_is_no_file(tmp_path: Path) -> None:
     with pytest.raises(BrokenFile, match="directory"):
         read(tmp_path, SETTINGS)
+
+
+async def test_a_pipe_or_a_device_is_no_file_and_keeps_nobody_waiting(changing: Changing) -> None:
+    changing.write('per_author = "1 per hour"')
+    good = await changing.in_force.now()
+    for put in (os.mkfifo, lambda file: file.symlink_to("/dev/zero")):
+        changing.file.unlink()
+        put(changing.file)
+        with capture_logs() as logs:
+            assert await changing.later() == good
+        (told,) = logs
+        assert told["error"] == f"{changing.file}: {NO_FILE}"
 
 
 @pytest.mark.parametrize("values", [{"per_author": "1/day"}, {"new_account_days": 2.5}])
