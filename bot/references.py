@@ -40,13 +40,14 @@ Data = Mapping[str, Any]
 Kind = Literal["made", "changed"]
 
 _NOTHING = "nothing to do"  # the lane of what takes none
-NEWEST_CHANGES = 100  # of a post, that are looked at to find the one that counts
+NEWEST_CHANGES = 100  # of a post, that are looked at: its deletions, then its highest versions
 TEXT_BYTES = 4 * 1024 * 1024  # of texts that one change sends out; further reviews go without
 RECENT = 100_000  # records kept in memory where no view takes them over
 _MADE = "SELECT offset, data FROM made WHERE uri = ? AND offset < ? ORDER BY offset"
 _HAS_CHANGED = "SELECT 1 FROM changed WHERE uri = ? LIMIT 1"
 _CHANGED = (
-    "SELECT offset, data FROM changed WHERE uri = ? AND offset < ? ORDER BY offset DESC LIMIT ?"
+    "SELECT offset, data FROM changed WHERE uri = ? AND offset < ?"
+    " ORDER BY deleted DESC, version DESC, offset DESC LIMIT ?"
 )
 
 

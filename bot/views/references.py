@@ -23,9 +23,10 @@ CREATE INDEX made_by_uri ON made (uri, offset);
 CREATE INDEX made_by_time ON made (at_ms);
 CREATE TABLE changed (
     offset INTEGER PRIMARY KEY, at_ms INTEGER NOT NULL, uri TEXT NOT NULL,
+    deleted INTEGER NOT NULL, version INTEGER,  -- which change counts
     data TEXT NOT NULL  -- the event's data, without the post once that was deleted
 );
-CREATE INDEX changed_by_uri ON changed (uri, offset);
+CREATE INDEX changed_by_uri ON changed (uri, deleted, version, offset);
 CREATE INDEX changed_by_time ON changed (at_ms)
 """
 _ERASE = "UPDATE changed SET data = json_remove(data, '$.post', '$.message') WHERE uri = ?"
@@ -42,7 +43,7 @@ class ReferencesView:
     """See the module."""
 
     name = "references"
-    layout = 1
+    layout = 2
     topics: tuple[str, ...] = (names.BOT_REFERENCES,)
     scope: Literal["partition", "all"] = "partition"
 
@@ -59,11 +60,12 @@ class ReferencesView:
                 (record.offset, record.timestamp_ms, data["uri"], data["source"]["uri"], text),
             )
             return
-        if data.get("deleted"):
+        deleted = bool(data.get("deleted"))
+        if deleted:
             db.execute(_ERASE, (data["uri"],))
         db.execute(
-            "INSERT OR REPLACE INTO changed VALUES (?, ?, ?, ?)",
-            (record.offset, record.timestamp_ms, data["uri"], text),
+            "INSERT OR REPLACE INTO changed VALUES (?, ?, ?, ?, ?, ?)",
+            (record.offset, record.timestamp_ms, data["uri"], deleted, data.get("version"), text),
         )
 
     def oldest_ms(self, db: sqlite3.Connection) -> int | None:

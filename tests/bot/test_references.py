@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from bot.changes import Changes, untold
 from bot.publishing import Publishing
-from bot.references import References, ReferencesHandler
+from bot.references import NEWEST_CHANGES, References, ReferencesHandler
 from bot.views.references import ReferencesView
 from consumers.handler import GiveUp, StopPartition
 from schemas import codec, names
@@ -179,6 +179,15 @@ async def test_of_one_reply_only_the_latest_reference_counts() -> None:
     """It was corrected meanwhile, and is built on the new revision now."""
     log = (made("a", "r1"), edited("r2"), made("a", "r2"), edited("r1", 3))
     assert await sources(*log) == [[], ["a"], [], ["a"]]
+
+
+async def test_the_last_word_counts_however_much_came_since() -> None:
+    """A worker that starts anew has nothing but the view."""
+    late = [edited(f"r{n}", 2) for n in range(3, NEWEST_CHANGES + 30)]
+    for first in (deleted(), edited("r9000", 9)):
+        records = on_log([made("a"), first, *late, edited("last", 3)])
+        view = View(records[:-1])
+        assert await run(handler(view), records[-1]) == []
 
 
 async def test_posts_that_nobody_knows_are_silent() -> None:
