@@ -22,7 +22,7 @@ from bot.language import Tongue, langs_of_reply, tongue_of
 from bot.prompt import Composed, prompt_for
 from bot.reply import Checked, Said, first_reply_id, make
 from bot.tries import Tried, answer_of
-from bot.values import Asked, Question, Setup, post_of
+from bot.values import Asked, Question, Setup, post_of, written
 from model.engine import Engine
 from schemas.audit import DecisionRecorded, RuleVerdict
 from schemas.codes import Outcome, SkipReason
@@ -92,7 +92,9 @@ async def _made(
     """The decision as things stand now. ``alone``: without what stands around the question.
     Raises ``ContextChanged``."""
     trace = await begin(asked, knowledge, watch)
-    asked = newest(asked, knowledge)
+    edited = newest(asked, knowledge)
+    trace = replace(trace, asked=_hops_of_both(asked, edited))
+    asked = _hops_of_both(edited, asked)
 
     verdict, rules = await (decide or _unlimited(setup, knowledge, now))(asked)
     trace = trace.judged(rules)
@@ -132,6 +134,16 @@ def source_of(trace: Trace) -> Post | Message:
     data = trace.asked.data
     assert isinstance(data, Question)  # noqa: S101 - the policy lets nothing else through
     return post_of(data)
+
+
+def _hops_of_both(asked: Asked, other: Asked) -> Asked:
+    """``asked`` with the larger hops of two revisions of its post: no edit hides a loop."""
+    post, another = written(asked.data), written(other.data)
+    if post is None or another is None or post.hops >= another.hops:
+        return asked
+    name = "post" if isinstance(post, Post) else "message"
+    counted = post.model_copy(update={"hops": another.hops})
+    return replace(asked, data=asked.data.model_copy(update={name: counted}))
 
 
 def _prompt(

@@ -123,8 +123,12 @@ def _newest(post: Post, knowledge: Knowledge) -> tuple[Post, Why | None]:
 
 
 def _is_for(post: Post, asking: Post) -> bool:
-    """Whether the asker may see a post that only the view knows."""
-    return is_open(visibility_of(post)) or post.author.id == asking.author.id
+    """Whether the asker may see a post that only the view knows. With a visibility that nobody
+    knows it can't be told who may see the answer."""
+    visibility = visibility_of(post)
+    if visibility is None:
+        return False
+    return is_open(visibility) or post.author.id == asking.author.id
 
 
 def _ancestors(

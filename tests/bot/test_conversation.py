@@ -16,7 +16,7 @@ from bot.knowledge import Knowledge
 from bot.memory import NoKnowledge
 from bot.prompt import messages_of
 from bot.reply import seed_of
-from bot.values import Asked, Limits, Seen, Setup, Source
+from bot.values import Asked, Limits, Seen, Setup, Source, post_of
 from model.echo import EchoEngine
 from model.engine import (
     EngineUnavailable,
@@ -292,6 +292,29 @@ async def test_an_edit_before_the_answer_is_answered_under_the_ids_of_the_input(
     assert decision.record.source_ref == first.post.ref
     assert decision.record.context[-1].ref.revision == "r2"
     assert reply.built_on == (Ref(uri=first.post.uri, revision="r2"),)
+
+
+@pytest.mark.parametrize(("before", "after"), [(255, 0), (0, 255), (255, 255)])
+async def test_no_edit_goes_round_the_end_of_the_counter(
+    echo: EchoEngine, before: int, after: int
+) -> None:
+    for ask in (mention, direct):
+        log, first = Log(), ask("@twite old words", hops=before)
+        log.add(first)
+        log.add(edited(post_of(first), "@twite new words", hops=after))
+        decision = await answered(asked(first), echo, log.knowledge())
+        assert (decision.record.reason, decision.replies) == ("loop", ())
+
+
+@pytest.mark.parametrize(("before", "after"), [(7, 0), (0, 7)])
+async def test_a_reply_counts_on_from_the_larger_hops(
+    echo: EchoEngine, before: int, after: int
+) -> None:
+    log, first = Log(), mention("@twite old words", hops=before)
+    log.add(first)
+    log.add(edited(first.post, "@twite new words", hops=after))
+    decision = await answered(asked(first), echo, log.knowledge())
+    assert [reply.hops for reply in decision.replies] == [8]
 
 
 async def test_an_edit_that_calls_the_bot_no_more_is_not_answered(echo: EchoEngine) -> None:

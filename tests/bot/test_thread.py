@@ -303,6 +303,17 @@ def test_a_quote_comes_from_the_view_where_the_event_has_none() -> None:
     )
 
 
+@pytest.mark.parametrize("author", [ALICE, BOB])
+def test_what_has_an_unknown_visibility_is_left_out_wherever_it_is_from(author: Account) -> None:
+    odd = post("at://q", "odd", author=author, visibility="circle", parent=Ref(uri="at://p/0"))
+    log = told(post("at://p/0", "root", author=BOB), odd)
+    quoting = mention("@twite look", quote=odd.ref)
+    left_out = ("at://q", "-odd", "visibility")
+    assert seen(quoting, log)[0] == left_out
+    assert seen(quoting.model_copy(update={"quoted": odd}), log)[0] == left_out
+    assert left_out in seen(under(odd), log)
+
+
 def test_who_said_no_is_left_out_and_nobody_learns_who() -> None:
     above = run_of(
         post("at://p/0", "root", author=BOB),
