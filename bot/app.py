@@ -27,6 +27,7 @@ from bot.clients import cluster_id, options, require_topics
 from bot.guards import require_fit
 from bot.handlers import INPUT_TOPICS, OUTPUT_TOPICS, SILENT_TOPICS, WEIGHTS, Handlers
 from bot.http import Status, application, serving
+from bot.known import CURRENT_S, WISHES
 from bot.language import detector
 from bot.logs import configure_logging
 from bot.prompt_room import require_room
@@ -40,7 +41,7 @@ from bot.version import code_version
 from consumers.backoff import full_jitter
 from consumers.config import WorkerConfig
 from consumers.errors import BrokerUnreachable, TopicMissing
-from consumers.metrics import Metrics, WorkerState
+from consumers.metrics import Metrics, ViewState, WorkerState
 from consumers.views.views import Views
 from consumers.worker import Worker
 from model.engine import Capacity, Engine, Sampling
@@ -110,10 +111,16 @@ class Running:
         if self.worker is None:
             return None
         views = self.views.states() if self.views is not None else ()
-        return replace(self.worker.state(), views=views)
+        return replace(self.worker.state(), views=tuple(map(_usable, views)))
 
     def is_ready(self) -> bool:
         return self.worker is not None and self.worker.is_assigned
+
+
+def _usable(view: ViewState) -> ViewState:
+    """One of those that must be current is not ready where it is too far behind."""
+    behind = view.view in WISHES and view.lag_seconds > CURRENT_S
+    return replace(view, ready=False) if behind else view
 
 
 def engine_of(settings: ModelSettings) -> Engine:

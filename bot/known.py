@@ -3,10 +3,13 @@
 In: the open views of one partition, asked for anew at each look, as they come and go with the
 partition. Out: what ``bot/knowledge.py`` promises. Each lookup is a few reads by index. A view
 that is lost raises ``ViewLost``, which lets go of the partition: it comes back when the view does.
+So do the views of what people and moderators want where they are too far behind, a full disk
+being one reason: what they say may be taken back already.
 """
 
 import asyncio
 import sqlite3
+import time
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime
@@ -32,11 +35,19 @@ from schemas.feed import Message, Post
 from schemas.replies import ReplyCreated
 
 _READ = ("conversation", "replies", "accounts", "moderation")
+WISHES = ("accounts", "moderation")
+"""The views of what people and moderators want: these must be current."""
+CURRENT_S = 10.0  # they may be behind by that much
+_PROBE_S = 2.0  # for the ends of their logs, where they seem to be further behind
 P = ParamSpec("P")
 R = TypeVar("R")
 A = TypeVar("A")
 
 SAID = 20_000  # answers of one view that are kept
+
+
+def _now_ms() -> int:
+    return round(time.time() * 1000)
 
 
 class OpenView(Protocol):
@@ -66,7 +77,7 @@ class _Said:
 
 class KnowledgeOfViews:
     """``open_views`` gives the views that are open for this partition, by name; ``bot_id`` is the
-    bot's account. ``wait_s``: how long ``reached`` waits at most."""
+    bot's account. ``wait_s``: how long ``reached`` waits at most. ``now_ms``: since 1970."""
 
     def __init__(
         self,
@@ -75,8 +86,10 @@ class KnowledgeOfViews:
         *,
         wait_s: float,
         entries: int = ENTRIES,
+        now_ms: Callable[[], int] = _now_ms,
     ) -> None:
         self._open_views = open_views
+        self._now_ms = now_ms
         self._bot_id = bot_id
         self._wait_s = wait_s
         self._memory = Memory(entries)
@@ -126,10 +139,21 @@ class KnowledgeOfViews:
 
     async def reached(self, timestamp_ms: int) -> bool:
         views = self._open_views()
+        await self._be_current([views[v] for v in WISHES if v in views])
         behind = [views[v] for v in _READ if v in views and views[v].as_of_ms < timestamp_ms]
         if not behind:
             return True
         return all(await asyncio.gather(*(v.reached(timestamp_ms, self._wait_s) for v in behind)))
+
+    async def _be_current(self, views: Sequence[OpenView]) -> None:
+        """Where one seems to be too far behind, find out whether it is; waits a bounded moment."""
+        oldest_ms = self._oldest_ms()
+        behind = [view for view in views if view.as_of_ms < oldest_ms]
+        if behind:
+            await asyncio.gather(*(view.reached(oldest_ms, _PROBE_S) for view in behind))
+
+    def _oldest_ms(self) -> int:
+        return self._now_ms() - round(CURRENT_S * 1000)
 
     def positions(self) -> dict[str, int]:
         return {
@@ -200,10 +224,14 @@ class KnowledgeOfViews:
 
     def _ask_again(self, view: str, lookup: Callable[[sqlite3.Connection, A], R], about: A) -> R:
         """The same from a view that hardly ever changes: what it said last, as long as it has
-        read nothing since. An answer asks half a dozen times about the same people."""
+        read nothing since. An answer asks half a dozen times about the same people.
+
+        Raises ``ViewLost`` also where the view is too far behind."""
         opened, said = self._open_views().get(view), self._said.setdefault(view, _Said())
         if opened is None:
             raise KnowledgeUnavailable(f"the view {view} is not open")
+        if opened.as_of_ms < self._oldest_ms():
+            raise ViewLost(f"the view {view} is more than {CURRENT_S:.0f} s behind")
         if said.positions != opened.positions or len(said.answers) > SAID:
             said.positions, said.answers = dict(opened.positions), {}
         key = (opened.db, lookup, about)

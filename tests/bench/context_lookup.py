@@ -178,7 +178,7 @@ class _OnDisk:
     """An open view as the bot sees it, that nobody follows."""
 
     positions: Mapping[str, int] = {}
-    as_of_ms = 0
+    as_of_ms = 2**62
 
     def __init__(self, path: Path) -> None:
         self.db = reading(path)

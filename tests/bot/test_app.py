@@ -4,11 +4,13 @@ import asyncio
 import json
 import logging
 from collections.abc import Iterator
+from typing import Any
 
 import pytest
 import structlog
 
 from bot.app import (
+    Running,
     engine_of,
     run_worker,
     setup_of,
@@ -26,10 +28,22 @@ from bot.settings import (
     Settings,
     WorkerSettings,
 )
+from consumers.metrics import ViewState, WorkerState
 from model.echo import EchoEngine
 from schemas.topics import TOPICS
 
 NOBODY = KafkaSettings(bootstrap_servers="127.0.0.1:1")
+COUNTS = (
+    "in_flight",
+    "slots",
+    "waiting_lane",
+    "waiting_slot",
+    "waiting_retry",
+    "waiting_commit",
+    "waiting_bytes",
+    "lanes",
+    "lane_depth_max",
+)
 ECHO = ModelSettings(engine="echo", slots=3, echo=EchoSettings(latency_ms=7))
 
 
@@ -64,6 +78,27 @@ def test_settings_reach_the_runtime() -> None:
     assert (config.topics, config.output_topics) == (INPUT_TOPICS, OUTPUT_TOPICS)
     assert config.silent_topics == SILENT_TOPICS
     assert set(config.weights) <= set(INPUT_TOPICS)
+
+
+@pytest.mark.parametrize(
+    ("view", "lag_s", "ready"),
+    [("accounts", 11.0, False), ("moderation", 9.0, True), ("conversation", 99.0, True)],
+)
+def test_a_worker_that_does_not_know_what_people_want_is_not_ready(
+    view: str, lag_s: float, ready: bool
+) -> None:
+    class Here:
+        def state(self) -> WorkerState:
+            counts: Any = dict.fromkeys(COUNTS, 0)
+            return WorkerState(**counts, loop_lag_seconds=0.0)
+
+        def states(self) -> tuple[ViewState, ...]:
+            return (ViewState(view, "all", True, 0, lag_s, 0),)
+
+    here: Any = Here()
+    state = Running(worker=here, views=here).state()
+    assert state is not None
+    assert state.is_ready == ready
 
 
 def test_settings_reach_the_bot() -> None:

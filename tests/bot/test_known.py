@@ -15,7 +15,9 @@ from bot.known import KnowledgeOfViews
 from bot.memory import NoKnowledge
 from bot.values import Seen
 from bot.views import said, talks, threads, written
+from bot.views.accounts import AccountsView
 from bot.views.conversation import ConversationView
+from bot.views.moderation import ModerationView
 from bot.views.replies import RepliesView
 from consumers.views.views import ViewLost
 from schemas.codes import Outcome
@@ -170,6 +172,41 @@ async def test_the_wait_is_for_all_views_at_once() -> None:
     one, two = (Slow(built(RepliesView(), []), as_of_ms=0) for _ in range(2))
     knowledge = KnowledgeOfViews(lambda: {"conversation": one, "replies": two}, BOT.id, wait_s=1.0)
     assert await knowledge.reached(5)
+
+
+@pytest.mark.parametrize("name", ["accounts", "moderation"])
+async def test_nobody_is_answered_on_an_old_word_about_what_people_want(name: str) -> None:
+    log = Log()
+    views = {view.name: Opened(log.view(view)) for view in (AccountsView(), ModerationView())}
+    now = [NOW_MS]
+    knowledge = KnowledgeOfViews(lambda: views, BOT.id, wait_s=0.0, now_ms=lambda: now[0])
+    views[name].as_of_ms = NOW_MS
+    assert knowledge.account("acc").consents
+    now[0] += 10_001
+    assert await knowledge.reached(NOW_MS)
+    with pytest.raises(ViewLost):
+        knowledge.account("acc")
+    if name == "moderation":
+        with pytest.raises(ViewLost):
+            knowledge.stopped("mention")
+    views[name].as_of_ms = NOW_MS + 1
+    assert knowledge.account("acc").consents
+    assert not knowledge.stopped("mention")
+
+
+async def test_a_view_that_only_seems_to_be_behind_is_asked_first() -> None:
+    class Probed(Opened):
+        async def reached(self, timestamp_ms: int, timeout_s: float) -> bool:
+            self.as_of_ms = timestamp_ms
+            return True
+
+    log = Log()
+    views = {view.name: Probed(log.view(view)) for view in (AccountsView(), ModerationView())}
+    views["accounts"].as_of_ms = 0
+    knowledge = KnowledgeOfViews(lambda: views, BOT.id, wait_s=0.0, now_ms=lambda: NOW_MS)
+    await knowledge.reached(0)
+    assert views["accounts"].as_of_ms == NOW_MS - 10_000
+    assert knowledge.account("acc").consents
 
 
 def test_a_view_that_is_not_open_means_later() -> None:
