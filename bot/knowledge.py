@@ -140,9 +140,14 @@ class Knowledge(Protocol):
         """The reply to a post or message, whatever its revision."""
         ...
 
-    def question(self, uri: str) -> Question | None:
+    def question(self, uri: str, conversation_id: str | None = None) -> Question | None:
         """The latest input event about that post or message, to ask it again; none where it is
-        unknown or deleted. Every post in it is the newest that is known of its uri."""
+        unknown or deleted. What the same uri was told as in another conversation than the one
+        that is asked for (none: the last) counts as unknown.
+
+        Its post or message is the newest revision that is known; the posts around it are as the
+        event carried them, as the platform vouched for these and no others.
+        """
         ...
 
     # How far the views are.

@@ -131,9 +131,9 @@ class KnowledgeOfViews:
             return shown
         return replace(made, parts=(*shown.parts, *made.parts))
 
-    def question(self, uri: str) -> Question | None:
-        mention = self._ask("conversation", threads.question, uri)
-        return mention or self._ask("conversation", talks.question, uri)
+    def question(self, uri: str, conversation_id: str | None = None) -> Question | None:
+        mention = self._ask("conversation", threads.question, uri, conversation_id)
+        return mention or self._ask("conversation", talks.question, uri, conversation_id)
 
     # How far the views are.
 

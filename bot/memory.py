@@ -172,7 +172,7 @@ class NoKnowledge:
     def replies_to(self, source_uri: str) -> ReplySet | None:
         return self._memory.replies_to(source_uri)
 
-    def question(self, uri: str) -> Question | None:
+    def question(self, uri: str, conversation_id: str | None = None) -> Question | None:
         return None
 
     async def reached(self, timestamp_ms: int) -> bool:

@@ -173,7 +173,7 @@ class ReviewsHandler:
         settled = settled_without_asking(data, replies, knowledge, making)
         if settled is not None or replies is None:
             return Judged(settled or Verdict(Outcome.SKIPPED, SkipReason.UNKNOWN_REPLY), replies)
-        question = knowledge.question(data.source.uri)
+        question = knowledge.question(data.source.uri, data.conversation_id)
         if question is None:
             return Judged(without_question(data.change, replies, making), replies)
         asked = self._asked(review, renewed(question, data.change, knowledge))

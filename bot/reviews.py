@@ -16,7 +16,7 @@ from typing import TypeVar
 
 from bot.conversation import Decision
 from bot.knowledge import Knowledge, ReplyPart, ReplySet
-from bot.values import BotIdentity, Question, narrowest
+from bot.values import BotIdentity, Question, narrowest, visibility_of
 from schemas.codes import Outcome, SkipReason
 from schemas.feed import Message, MessageCreated, Post
 from schemas.ids import reply_id
@@ -84,16 +84,15 @@ def without_question(change: PostChanged, replies: ReplySet, making: Making) -> 
 
 def renewed(question: Question, change: PostChanged, knowledge: Knowledge) -> Question:
     """The question as it would be put today: its post in the newest revision, the quoted post
-    as the change has it. What became of ancestors ``bot/gather.py`` finds out."""
+    as the change has it where no view tells of it. What became of ancestors, and of what the
+    views know, ``bot/gather.py`` finds out."""
     if isinstance(question, MessageCreated):
         message = _newest(question.message, change, knowledge)
-        if message.quoted and message.quoted.uri == change.uri:
-            message = message.model_copy(update={"quoted": change.post})
-        return MessageCreated(message=message)
-    changes: dict[str, object] = {"post": _newest(question.post, change, knowledge)}
-    if question.quoted and question.quoted.uri == change.uri:
-        changes["quoted"] = change.post
-    return question.model_copy(update=changes)
+        quoted = _quoted(question.message.quoted, change, knowledge)
+        return MessageCreated(message=message.model_copy(update={"quoted": quoted}))
+    post = _newest(question.post, change, knowledge)
+    quoted = _quoted(question.quoted, change, knowledge)
+    return question.model_copy(update={"post": post, "quoted": quoted})
 
 
 def judge(decision: Decision, replies: ReplySet, change: PostChanged, making: Making) -> Verdict:
@@ -190,14 +189,36 @@ def _nothing_to_say(
 
 
 def _newest(post: P, change: PostChanged, knowledge: Knowledge) -> P:
-    """The newest revision of a post that is known, of the same kind."""
+    """The newest revision of a post that is known, of the same kind, author and place."""
     newest = post
     known = knowledge.latest(post.uri)
     told = (change.post or change.message) if change.uri == post.uri else None
     for other in (known.post if known else None, told):
-        if isinstance(other, type(post)) and other.version >= newest.version:
+        if isinstance(other, type(post)) and _is_revision(other, newest):
             newest = other
     return newest
+
+
+def _quoted(quoted: Post | None, change: PostChanged, knowledge: Knowledge) -> Post | None:
+    """The quoted post that the question is put with. The platform vouched for the revision that
+    came with the question, not for one that fewer people may see."""
+    if quoted is None or quoted.uri != change.uri:
+        return quoted
+    now = change.post
+    if now is None:
+        return None
+    if knowledge.changed(quoted) is not None or not _is_revision(now, quoted):
+        return quoted
+    before, after = visibility_of(quoted), visibility_of(now)
+    known = before is not None and after is not None
+    return now if known and narrowest(before, after) == before else None
+
+
+def _is_revision(new: Post | Message, old: Post | Message) -> bool:
+    """Whether it can be a later revision: what names another author or another conversation is
+    none (``bot.views.written.changed`` has the same rule)."""
+    same = (new.author.id, new.conversation_id) == (old.author.id, old.conversation_id)
+    return same and new.version >= old.version
 
 
 def _texts(parts: Sequence[ReplyCreated] | Sequence[ReplyPart]) -> list[tuple[object, ...]]:

@@ -7,7 +7,8 @@ revision, author and text together; posts and private messages stand in tables o
 what is deleted, or forgotten by ``/forget``, leaves its table at once.
 
 ``told`` is 1 where the record is about the post itself, 0 for the copy of an ancestor; both are
-kept apart, so that a copy never replaces what the post's own record says. Only posts of the
+kept apart, so that a copy never replaces what the post's own record says. An uri that is told in
+two conversations, or of two authors, is two things: neither replaces the other. Only posts of the
 record's own conversation are kept: its later edits and deletions come to the same partition.
 A quoted post of another conversation stands with the question that carried it; what is told here
 of its edits and its deletion comes with the reviews of the replies that were built on it.
@@ -46,7 +47,7 @@ _WRITTEN = """
     conversation TEXT NOT NULL, author TEXT NOT NULL, parent TEXT, created_ms INTEGER NOT NULL,
     seen_ms INTEGER NOT NULL, origin INTEGER NOT NULL,
     content TEXT NOT NULL,  -- JSON of the rest
-    PRIMARY KEY (uri, revision, told)
+    PRIMARY KEY (uri, revision, told, conversation, author)
 """
 _TABLES = f"""
 CREATE TABLE posts ({_WRITTEN});
@@ -63,9 +64,10 @@ CREATE TABLE forgets (
 CREATE TABLE questions (
     kind TEXT NOT NULL, uri TEXT NOT NULL, conversation TEXT NOT NULL,
     seen_ms INTEGER NOT NULL, origin INTEGER NOT NULL,
+    author TEXT NOT NULL,
     asked TEXT NOT NULL,  -- JSON of the event without any post, the ancestors by uri and revision
     quoted_uri TEXT, quoted TEXT,  -- JSON of the whole post
-    PRIMARY KEY (kind, uri)
+    PRIMARY KEY (kind, uri, conversation, author)
 );
 CREATE TABLE quotes (  -- the newest of quoted posts that were edited
     uri TEXT NOT NULL PRIMARY KEY, seen_ms INTEGER NOT NULL, origin INTEGER NOT NULL,
@@ -78,9 +80,8 @@ _TIMED = ("posts", "messages", "deletions", "forgets", "questions", "quotes")
 
 _INSERT = """
 INSERT INTO {table} VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)
-ON CONFLICT (uri, revision, told) DO UPDATE SET
-    version = excluded.version, changed_ms = excluded.changed_ms,
-    conversation = excluded.conversation, author = excluded.author, parent = excluded.parent,
+ON CONFLICT (uri, revision, told, conversation, author) DO UPDATE SET
+    version = excluded.version, changed_ms = excluded.changed_ms, parent = excluded.parent,
     created_ms = excluded.created_ms, seen_ms = excluded.seen_ms, origin = excluded.origin,
     content = excluded.content
 WHERE (excluded.seen_ms, excluded.origin) >= ({table}.seen_ms, {table}.origin)
@@ -96,9 +97,9 @@ INSERT INTO deletions VALUES (?, ?, ?)
 ON CONFLICT (kind, uri) DO UPDATE SET seen_ms = max(seen_ms, excluded.seen_ms)
 """
 _ASK = """
-INSERT INTO questions VALUES (?, ?, ?, ?, ?, ?, ?, ?)
-ON CONFLICT (kind, uri) DO UPDATE SET
-    conversation = excluded.conversation, seen_ms = excluded.seen_ms, origin = excluded.origin,
+INSERT INTO questions VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)
+ON CONFLICT (kind, uri, conversation, author) DO UPDATE SET
+    seen_ms = excluded.seen_ms, origin = excluded.origin,
     asked = excluded.asked, quoted_uri = excluded.quoted_uri, quoted = excluded.quoted
 WHERE (excluded.seen_ms, excluded.origin) >= (questions.seen_ms, questions.origin)
 """
@@ -121,7 +122,7 @@ class ConversationView:
     """See the module."""
 
     name = "conversation"
-    layout = 2
+    layout = 3
     topics: tuple[str, ...] = (
         names.FEED_POSTS,
         names.FEED_MENTIONS,
@@ -241,7 +242,7 @@ class _Writing:
         text = None if quoted is None or gone else quoted.model_dump_json(exclude_defaults=True)
         text_asked = json.dumps(asked, ensure_ascii=False, separators=(",", ":"))
         place = kind, post.uri, post.conversation_id, self._seen_ms, self._origin
-        self._db.execute(_ASK, (*place, text_asked, uri, text))
+        self._db.execute(_ASK, (*place, post.author.id, text_asked, uri, text))
 
     def _forget(self, message: Message) -> None:
         """All of one topic: every row that is there comes from an earlier record."""

@@ -9,12 +9,12 @@ from collections.abc import Iterator
 from datetime import datetime
 
 from bot.values import ms_of
-from bot.views.written import Row, is_deleted, newest, parse, quoted_now
+from bot.views.written import Row, asked, is_deleted, newest, parse, whole
 from schemas.feed import Message, MessageCreated
 
 _END = 1 << 62  # behind every origin
 _BEFORE = (
-    "SELECT uri, created_ms, origin FROM messages"
+    "SELECT uri, author, created_ms, origin FROM messages"
     " WHERE conversation = ? AND (created_ms, origin) < (?, ?) AND created_ms >= ?"
     " ORDER BY created_ms DESC, origin DESC LIMIT ?"
 )
@@ -40,15 +40,15 @@ def messages(
     return tuple(reversed(found))
 
 
-def question(db: sqlite3.Connection, uri: str) -> MessageCreated | None:
-    """The message as its event had it, in the newest revision."""
-    asked = db.execute(
-        "SELECT quoted FROM questions WHERE kind = 'message' AND uri = ?", (uri,)
-    ).fetchone()
-    row = None if asked is None or is_deleted(db, Message, uri) else newest(db, Message, uri)
-    if row is None:
+def question(
+    db: sqlite3.Connection, uri: str, conversation: str | None = None
+) -> MessageCreated | None:
+    """The message in its newest revision, with the quoted post that its event had."""
+    found = asked(db, Message, uri, conversation)
+    if found is None:
         return None
-    quoted = quoted_now(db, asked[0])
+    row, _, quote = found
+    quoted = whole(quote) if quote is not None else None
     return MessageCreated(message=parse(Message, row).model_copy(update={"quoted": quoted}))
 
 
@@ -60,11 +60,12 @@ def _before(db: sqlite3.Connection, message: Message, limit: int, oldest_ms: int
         -1,
     )
     done: set[str] = set()
-    for uri, origin in _rows(db, message, limit, max(oldest_ms, mark_ms)):
+    for uri, author, origin in _rows(db, message, limit, max(oldest_ms, mark_ms)):
         if uri in done or origin < mark_origin:
             continue
         done.add(uri)
-        row = None if is_deleted(db, Message, uri) else newest(db, Message, uri)
+        owner = author, message.conversation_id
+        row = None if is_deleted(db, Message, uri) else newest(db, Message, uri, owner)
         forgotten = row is not None and row.parent == mark_uri and mark_uri is not None
         if row is not None and not forgotten:  # forgotten: the bot's confirmation
             yield row
@@ -72,15 +73,15 @@ def _before(db: sqlite3.Connection, message: Message, limit: int, oldest_ms: int
 
 def _rows(
     db: sqlite3.Connection, message: Message, limit: int, oldest_ms: int
-) -> Iterator[tuple[str, int]]:
-    """Uri and origin of every revision, newest message first, read as far as they are asked
+) -> Iterator[tuple[str, str, int]]:
+    """Uri, author and origin of every revision, newest message first, read as far as they are asked
     for."""
     at, page = _place(db, message), _REVISIONS * (limit + 1)
     while True:
         rows = db.execute(_BEFORE, (message.conversation_id, *at, oldest_ms, page)).fetchall()
-        for uri, created_ms, origin in rows:
+        for uri, author, created_ms, origin in rows:
             at = created_ms, origin
-            yield uri, origin
+            yield uri, author, origin
         if len(rows) < page:
             return
         page *= 2

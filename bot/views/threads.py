@@ -10,7 +10,7 @@ from collections.abc import Collection
 from pydantic_core import from_json
 
 from bot.values import ms_of
-from bot.views.written import Row, is_deleted, newest, parse, quoted_now
+from bot.views.written import Row, asked, carried, is_deleted, newest, parse, whole
 from schemas.feed import MentionCreated, MentionReason, Post
 
 _BESIDE = (
@@ -58,25 +58,25 @@ def siblings(
     return tuple(sorted(found, key=lambda other: (other.created_at, other.uri)))
 
 
-def question(db: sqlite3.Connection, uri: str) -> MentionCreated | None:
-    """The latest mention that is this post, put together from the newest of its posts."""
-    asked = db.execute(
-        "SELECT asked, quoted FROM questions WHERE kind = 'post' AND uri = ?", (uri,)
-    ).fetchone()
-    row = _usable(db, uri) if asked else None
-    if row is None:
+def question(
+    db: sqlite3.Connection, uri: str, conversation: str | None = None
+) -> MentionCreated | None:
+    """The latest mention that is this post, in its newest revision; what came with it is as the
+    event had it, less what was deleted."""
+    found = asked(db, Post, uri, conversation)
+    if found is None:
         return None
-    event = from_json(asked[0])
-    above = [_usable(db, ref[0]) for ref in event["ancestors"]]
+    row, event, quote = found[0], from_json(found[1]), found[2]
+    above = [carried(db, *ref, row.conversation) for ref in event["ancestors"]]
     # Behind a gap nothing would be believed: what is left is the run that ends at the parent.
     kept = above[max((i + 1 for i, one in enumerate(above) if one is None), default=0) :]
     return MentionCreated(
         post=parse(Post, row),
         mentioned_account_id=event["mentioned_account_id"],
         reason=MentionReason(event["reason"]),
-        ancestors=tuple(parse(Post, one) for one in kept if one is not None),
+        ancestors=tuple(one for one in kept if one is not None),
         ancestors_complete=event["ancestors_complete"] and len(kept) == len(above),
-        quoted=quoted_now(db, asked[1]),
+        quoted=whole(quote) if quote is not None else None,
     )
 
 

@@ -18,6 +18,8 @@ from bot.values import ms_of
 from schemas.feed import Message, Post
 
 W = TypeVar("W", Post, Message)
+Owner = tuple[str, str]
+"""Author and conversation: what contradicts them is something else under the same uri."""
 
 _COLUMNS = "uri, revision, version, changed_ms, conversation, author, parent, told, content"
 _BY_URI = {
@@ -25,6 +27,23 @@ _BY_URI = {
     " ORDER BY version DESC, changed_ms DESC, told DESC, seen_ms DESC, origin DESC",
     Message: f"SELECT {_COLUMNS} FROM messages WHERE uri = ?"  # noqa: S608 - own names
     " ORDER BY version DESC, changed_ms DESC, told DESC, seen_ms DESC, origin DESC",
+}
+_CARRIED = (
+    f"SELECT {_COLUMNS} FROM posts WHERE uri = ? AND revision = ? AND conversation = ?"  # noqa: S608
+    " ORDER BY told, seen_ms DESC, origin DESC LIMIT 1"
+)
+_ASKED = (
+    "SELECT asked, quoted FROM questions"
+    " WHERE kind = ? AND uri = ? AND conversation = ? AND author = ?"
+)
+_LAST_TALK = (
+    "SELECT conversation FROM questions WHERE kind = ? AND uri = ?"
+    " ORDER BY seen_ms DESC, origin DESC LIMIT 1"
+)
+_FIRST = " WHERE uri = ? AND conversation = ? AND told ORDER BY seen_ms, origin LIMIT 1"
+_FIRST_AUTHOR = {
+    Post: f"SELECT author FROM posts {_FIRST}",  # noqa: S608 - own names
+    Message: f"SELECT author FROM messages {_FIRST}",  # noqa: S608 - own names
 }
 _KINDS = {Post: "post", Message: "message"}
 _QUOTED = "SELECT quoted FROM quotes WHERE uri = ?"
@@ -50,9 +69,43 @@ def is_deleted(db: sqlite3.Connection, kind: type[Post] | type[Message], uri: st
     return db.execute(_DELETED, (_KINDS[kind], uri)).fetchone() is not None
 
 
-def newest(db: sqlite3.Connection, kind: type[Post] | type[Message], uri: str) -> Row | None:
-    """The newest revision that is there, deleted or not."""
-    return choose([Row(*row) for row in db.execute(_BY_URI[kind], (uri,))])
+def newest(
+    db: sqlite3.Connection,
+    kind: type[Post] | type[Message],
+    uri: str,
+    owner: Owner | None = None,
+) -> Row | None:
+    """The newest revision that is there, deleted or not; with ``owner`` the newest of theirs."""
+    rows = [Row(*row) for row in db.execute(_BY_URI[kind], (uri,))]
+    return choose([row for row in rows if owner in (None, (row.author, row.conversation))])
+
+
+def asked(
+    db: sqlite3.Connection,
+    kind: type[Post] | type[Message],
+    uri: str,
+    conversation: str | None,
+) -> tuple[Row, str, str | None] | None:
+    """The newest revision of what asked the bot, the JSON of the event around it, and that of
+    the quoted post. Of several accounts that are said to have written it, the first one did."""
+    talk = conversation or _one(db, _LAST_TALK, _KINDS[kind], uri)
+    author = _one(db, _FIRST_AUTHOR[kind], uri, talk)
+    found = db.execute(_ASKED, (_KINDS[kind], uri, talk, author)).fetchone()
+    if found is None or talk is None or author is None or is_deleted(db, kind, uri):
+        return None
+    row = newest(db, kind, uri, (author, talk))
+    return None if row is None else (row, *found)
+
+
+def carried(db: sqlite3.Connection, uri: str, revision: str, conversation: str) -> Post | None:
+    """That very revision of a post, as the event had it that it came with."""
+    found = db.execute(_CARRIED, (uri, revision, conversation)).fetchone()
+    return None if found is None or is_deleted(db, Post, uri) else parse(Post, Row(*found))
+
+
+def _one(db: sqlite3.Connection, statement: str, *arguments: str | None) -> str | None:
+    found = db.execute(statement, arguments).fetchone()
+    return str(found[0]) if found else None
 
 
 def choose(rows: Sequence[Row]) -> Row | None:
@@ -99,13 +152,25 @@ def changed(db: sqlite3.Connection, post: Post | Message) -> Stored | None:
     kind: type[Post] | type[Message] = Post if isinstance(post, Post) else Message
     if is_deleted(db, kind, post.uri):
         return Stored(None, None, deleted=True)
-    row = newest(db, kind, post.uri)
-    if row is None or row.revision == post.revision:
+    row = newest(db, kind, post.uri, (post.author.id, post.conversation_id))
+    if row is None:
+        return _changed_elsewhere(db, post) if isinstance(post, Post) else None
+    if row.revision == post.revision:
         return None
-    same = (row.author, row.conversation) == (post.author.id, post.conversation_id)
-    if not same or (row.version, row.changed_ms) <= (post.version, changed_ms(post)):
+    if (row.version, row.changed_ms) <= (post.version, changed_ms(post)):
         return None
     return Stored(_either(kind, row), row.revision, deleted=False)
+
+
+def _changed_elsewhere(db: sqlite3.Connection, post: Post) -> Stored | None:
+    """The same of a post of another conversation, that was quoted in this one."""
+    found = db.execute(_QUOTED, (post.uri,)).fetchone()
+    if found is None:
+        return None
+    now = whole(found[0])
+    same = (now.author.id, now.conversation_id) == (post.author.id, post.conversation_id)
+    newer = (now.version, changed_ms(now)) > (post.version, changed_ms(post))
+    return Stored(now, now.revision, deleted=False) if same and newer else None
 
 
 def changed_ms(post: Post | Message) -> int:
@@ -117,15 +182,3 @@ def whole(text: str) -> Post:
     """A post that was kept as a whole."""
     data: Any = from_json(text)
     return Post.model_validate(data)
-
-
-def quoted_now(db: sqlite3.Connection, text: str | None) -> Post | None:
-    """A quoted post that was kept with a question, as it reads now; ``text`` is its JSON."""
-    if text is None:
-        return None
-    post = whole(text)
-    row = db.execute(_QUOTED, (post.uri,)).fetchone()
-    now = whole(row[0]) if row else post
-    same = (now.author.id, now.conversation_id) == (post.author.id, post.conversation_id)
-    newer = (now.version, changed_ms(now)) > (post.version, changed_ms(post))
-    return now if same and newer else post

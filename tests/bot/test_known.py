@@ -22,8 +22,21 @@ from bot.views.replies import RepliesView
 from consumers.views.views import ViewLost
 from schemas.codes import Outcome
 from schemas.feed import MentionCreated, MessageCreated, Post, PostCreated, Ref
-from tests.bot.make import BOT, NOW, NOW_MS, asked, direct, envelope, mention, message, post, setup
-from tests.bot.views.logs import Log, Opened, built, deleted, edited, knowing
+from tests.bot.make import (
+    BOB,
+    BOT,
+    NOW,
+    NOW_MS,
+    around,
+    asked,
+    direct,
+    envelope,
+    mention,
+    message,
+    post,
+    setup,
+)
+from tests.bot.views.logs import Log, Opened, built, deleted, edited, knowing, reviewed
 from tests.bot.views.test_replies import decision, reply
 
 
@@ -110,7 +123,8 @@ def test_a_question_is_put_together_from_what_is_known_now() -> None:
     question = log.knowledge().question("at://p/asking")
     assert isinstance(question, MentionCreated)
     assert question.post.text == "@twite!"
-    assert [above.text for above in question.ancestors] == ["root anew", "lost"]
+    assert [above.text for above in question.ancestors] == ["root", "lost"]
+    assert [one.text for one in around(question, log.knowledge())][:2] == ["root anew", "lost"]
     assert question.quoted == quoted
     log.add(deleted("at://p/1"))
     log.add(deleted("at://q", talk="other"))
@@ -119,6 +133,56 @@ def test_a_question_is_put_together_from_what_is_known_now() -> None:
     assert (question.ancestors, question.quoted) == ((), None)
     log.add(deleted("at://p/asking"))
     assert log.knowledge().question("at://p/asking") is None
+
+
+@pytest.mark.parametrize("visibility", ["followers", "direct", "mutuals"])
+def test_what_became_narrower_is_left_out_when_a_question_is_asked_again(visibility: str) -> None:
+    """As when it is answered afresh: the event vouches only for the revision that it carries."""
+    log = Log()
+    above = post("at://p/0", "shown", author=BOB)
+    quoted = post("at://q", "quoted", conversation_id="other", author=BOB)
+    asking = mention("@twite?", ancestors=(above,), parent=above.ref, quoted=quoted)
+    log.add(asking)
+    log.add(edited(above, "canary", visibility=visibility))
+    log.add(reviewed("at://q", edited(quoted, "canary", visibility=visibility).post))
+    question = log.knowledge().question("at://p/asking")
+    assert isinstance(question, MentionCreated)
+    for one in (question, asking):
+        items = around(one, log.knowledge())
+        assert [(item.included, item.why.value) for item in items] == [
+            (False, "visibility"),
+            (False, "visibility"),
+            (True, "asking"),
+        ]
+
+
+def test_a_repeat_elsewhere_or_by_another_does_not_take_the_place_of_a_question() -> None:
+    log = Log()
+    quoted = post("at://q", "quoted", conversation_id="other")
+    asking = mention("@twite?", quoted=quoted)
+    log.add(asking)
+    log.add(mention("@twite elsewhere", quoted=quoted, conversation_id="conv-2"))
+    log.add(mention("@twite not theirs", quoted=quoted, author=BOB, revision="r2", version=2))
+    log.add(edited(asking.post, "not theirs either", "r3", version=3, author=BOB))
+    knowledge = log.knowledge()
+    assert knowledge.question("at://p/asking", "conv-1") == asking
+    assert knowledge.changed(asking.post) is None
+    elsewhere = knowledge.question("at://p/asking", "conv-2")
+    assert isinstance(elsewhere, MentionCreated)
+    assert elsewhere.post.text == "@twite elsewhere"
+    assert knowledge.question("at://p/asking", "conv-3") is None
+
+
+def test_a_message_of_two_talks_keeps_its_words_in_each() -> None:
+    log = Log()
+    first = message("at://m/1", "one")
+    other = message("at://m/1", "canary", conversation_id="conv-2", revision="r2", version=2)
+    log.add(MessageCreated(message=first))
+    log.add(MessageCreated(message=other))
+    knowledge = log.knowledge()
+    assert knowledge.question("at://m/1", "conv-1") == MessageCreated(message=first)
+    later = message("at://m/2", "so?", created_at=NOW + timedelta(minutes=1))
+    assert knowledge.turns(later, 9, NOW) == (first,)
 
 
 def test_what_changed_is_told_and_nothing_else() -> None:

@@ -26,6 +26,7 @@ from schemas.replies import ReplyCorrected, ReplyCreated, ReplyRetracted
 from schemas.reviews import PostChanged, ReferenceMade, ReviewAsked
 from tests.bot.make import BOT, NOW, envelope, mention, post, setup
 from tests.bot.test_reviews import SOURCE, part, standing
+from tests.bot.views.logs import Log
 
 QUOTE = post("at://p/quoted", "secret", revision="q2", version=2)
 PUBLISHING = Publishing(BOT.id, lambda: NOW)
@@ -46,7 +47,7 @@ class Known(NoKnowledge):
     def replies_to(self, source_uri: str) -> ReplySet | None:
         return self.shown
 
-    def question(self, uri: str) -> MentionCreated | None:
+    def question(self, uri: str, conversation_id: str | None = None) -> MentionCreated | None:
         return self._question
 
 
@@ -294,3 +295,34 @@ async def test_logs_and_records_hold_no_words(capsys: pytest.CaptureFixture[str]
     assert "secret" not in shown.out + shown.err
     (decision,) = (data for data in read(outputs) if isinstance(data, DecisionRecorded))
     assert "secret" not in decision.model_dump_json()
+
+
+async def test_a_question_of_another_conversation_counts_as_none() -> None:
+    """The same URI was told in two conversations of the partition."""
+    log = Log()
+    elsewhere = mention("@twite", conversation_id="elsewhere", quoted=QUOTE)
+    log.add(elsewhere)
+
+    class Views(Known):
+        def question(self, uri: str, conversation_id: str | None = None) -> Any:
+            return log.knowledge().question(uri, conversation_id)
+
+    one = handler(Views(standing()))
+    kept, retraction, _ = read(
+        [
+            *await run(one, record_of(edited())),
+            *await run(one, record_of(deleted(QUOTE.uri), offset=8)),
+        ]
+    )
+    assert (kept.outcome, kept.reason) == (Outcome.SKIPPED, SkipReason.UNKNOWN_REPLY)
+    assert isinstance(retraction, ReplyRetracted)
+
+
+async def test_an_edit_that_names_another_conversation_does_not_move_the_reply() -> None:
+    known = Known(standing())
+    moved = mention(conversation_id="elsewhere", revision="r9", version=9).post
+    change = PostChanged(uri=moved.uri, revision="r9", version=9, post=moved, at=NOW)
+    engine = Engine()
+    outputs = await run(handler(known, engine), record_of(change))
+    assert {one.key for one in outputs if one.topic != names.BOT_REFERENCES} == {b"conv-1"}
+    assert [post_of(one.data).conversation_id for one in engine.asked] == ["conv-1"]

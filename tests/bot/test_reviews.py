@@ -26,7 +26,7 @@ from schemas.feed import MentionCreated, Message, MessageCreated, Post, Ref, Vis
 from schemas.ids import reply_id
 from schemas.replies import ReplyCorrected, ReplyCreated, ReplyRetracted
 from schemas.reviews import PostChanged, ReviewAsked
-from tests.bot.make import BOT, NOW, asked, mention, message, post, setup
+from tests.bot.make import BOB, BOT, NOW, asked, mention, message, post, setup
 
 SOURCE = Ref(uri="at://p/asking", revision="r1")
 MAKING = Making(setup().bot, "review-1", NOW)
@@ -296,3 +296,24 @@ def test_whatever_follows_no_part_is_taken_back_or_made_twice(lengths: Sequence[
 def test_types_tell_posts_from_messages() -> None:
     assert not issubclass(Message, Post)
     assert not issubclass(Post, Message)
+
+
+@pytest.mark.parametrize("fields", [{"author": BOB}, {"conversation_id": "elsewhere"}])
+def test_who_else_edits_it_or_where_else_changes_nothing(fields: dict[str, Any]) -> None:
+    """Answering refuses such a revision as well."""
+    question = mention(quoted=post(QUOTE.uri, "their words", revision="q1"))
+    for uri in (SOURCE.uri, QUOTE.uri):
+        strange = post(uri, "not theirs", revision="q2", version=2, **fields)
+        change = PostChanged(uri=uri, revision="q2", version=2, post=strange, at=NOW)
+        assert renewed(question, change, NOTHING) == question
+        known = Known(asking=Stored(strange, "q2", deleted=False))
+        assert renewed(question, change, known) == question
+
+
+@pytest.mark.parametrize("visibility", ["followers", "direct", "mutuals"])
+def test_a_quoted_post_that_became_narrower_is_not_shown(visibility: str) -> None:
+    new = post(QUOTE.uri, "a secret", revision="q2", version=2, visibility=visibility)
+    change = PostChanged(uri=QUOTE.uri, revision="q2", version=2, post=new, at=NOW)
+    again = renewed(mention(quoted=post(QUOTE.uri, revision="q1")), change, NOTHING)
+    assert isinstance(again, MentionCreated)
+    assert again.quoted is None

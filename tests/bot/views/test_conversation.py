@@ -77,12 +77,16 @@ def test_a_quote_of_another_conversation_is_known_as_it_reads_now() -> None:
     log.add(reviewed("at://q/1", new))
     question = log.knowledge().question(asking.post.uri)
     assert isinstance(question, MentionCreated)
-    assert question.quoted == new
+    assert question.quoted == quoted
+    changed = log.knowledge().changed(quoted)
+    assert changed is not None
+    assert changed.post == new
     stranger = new.model_copy(update={"author": ALICE, "version": 3, "text": "not theirs"})
     log.add(reviewed("at://q/1", stranger))
     question = log.knowledge().question(asking.post.uri)
     assert isinstance(question, MentionCreated)
     assert question.quoted == quoted
+    assert log.knowledge().changed(quoted) is None
     log.add(reviewed("at://q/1", None))
     question = log.knowledge().question(asking.post.uri)
     assert isinstance(question, MentionCreated)
