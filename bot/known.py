@@ -93,6 +93,8 @@ class KnowledgeOfViews:
         self._bot_id = bot_id
         self._wait_s = wait_s
         self._memory = Memory(entries)
+        self._entries = entries
+        self._repeats: OrderedDict[str, str] = OrderedDict()  # and what they repeat
         self._said: dict[str, _Said] = {}
 
     # Repeats, and what was decided.
@@ -106,14 +108,24 @@ class KnowledgeOfViews:
         self, envelope: Envelope, data: Source, decision_id: str, *, redriven: bool = False
     ) -> Seen:
         here = self._memory.meet(envelope, data, decision_id, redriven=redriven)
-        if here.duplicate_of is not None or here.answered:
+        if here.duplicate_of is not None:  # itself perhaps a repeat, of what came before this run
+            first = self._repeats.get(here.duplicate_of, here.duplicate_of)
+            return replace(here, duplicate_of=first)
+        if here.answered:
             return here
         before = self._ask("replies", said.seen, envelope, data, decision_id, redriven)
+        if before.duplicate_of is not None:
+            self._keep_repeat(decision_id, before.duplicate_of)
         return Seen(
             before.duplicate_of,
             before.earlier if before.answered else here.earlier or before.earlier,
             before.answered,
         )
+
+    def _keep_repeat(self, decision_id: str, first: str) -> None:
+        self._repeats[decision_id] = first
+        if len(self._repeats) > self._entries:
+            self._repeats.popitem(last=False)
 
     def decided(self, record: DecisionRecorded, replies: Sequence[ReplyCreated]) -> None:
         self._memory.decided(record, replies)

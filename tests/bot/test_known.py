@@ -93,6 +93,16 @@ def test_repeats_are_known_days_later() -> None:
     )
 
 
+def test_a_repeat_of_a_repeat_names_the_first_of_days_ago() -> None:
+    log = Log()
+    log.add(decision("d1"))
+    knowledge = log.knowledge()
+    for name in ("d8", "d9"):
+        knowledge.meet(envelope(), mention(), name)
+    for name in ("d8", "d9", "d8"):
+        assert knowledge.seen(envelope(), mention(), name).duplicate_of == "d1"
+
+
 def test_a_revision_on_its_way_here_is_an_earlier_one() -> None:
     log = Log()
     log.add(decision("d0", Outcome.SKIPPED, reason="loop", event="e0", revision="r0"))
