@@ -16,6 +16,7 @@ show. Out come entries with their line numbers, in order; ``bot/play.py`` produc
 import base64
 import binascii
 import json
+import os
 import re
 from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -23,6 +24,7 @@ from pathlib import Path
 from typing import Any
 
 from bot.errors import Trouble
+from bot.files import open_regular
 from bot.stdin import stdin_lines
 from schemas.record import Header, Output
 from schemas.types import EVENT_TYPES
@@ -104,6 +106,19 @@ def nothing_to_play(name: str) -> Trouble:
     return Trouble(what, where=name, todo="docs/feeds.md has the format.", status=NOTHING)
 
 
+def require_file(path: Path, most: int) -> None:
+    """For whoever keeps all of a feed in memory: raises ``Trouble`` for what is no regular file
+    (it may never end), or has more than ``most`` bytes."""
+    try:
+        with open_regular(path) as feed:
+            size = os.fstat(feed.fileno()).st_size
+    except OSError as error:
+        raise _unreadable(path, error) from None
+    if size > most:
+        what = f"more than {most} bytes, and all of them would be kept in memory."
+        raise Trouble(what, where=str(path), todo="Name a file with one conversation alone.")
+
+
 async def open_feed(name: str) -> AsyncIterator[Entry]:
     """The entries of a file, or of standard input for ``-``, as they come.
 
@@ -132,8 +147,12 @@ def _lines(path: Path) -> Iterator[tuple[int, bytes]]:
         with path.open("rb") as lines:
             yield from enumerate(lines, start=1)
     except OSError as error:
-        what = f"cannot be read: {error.strerror}."
-        raise Trouble(what, where=str(path), todo="Name a file of JSON lines.") from None
+        raise _unreadable(path, error) from None
+
+
+def _unreadable(path: Path, error: OSError) -> Trouble:
+    what = f"cannot be read: {error.strerror}."
+    return Trouble(what, where=str(path), todo="Name a file of JSON lines.")
 
 
 def read_line(line: bytes, number: int, name: str) -> Entry | None:

@@ -2,7 +2,7 @@
 
 In: a path. Out: its bytes, as many as are wanted. Only regular files are read: a pipe can keep
 its reader waiting for ever, and a device never ends. Next: ``bot/limits_file.py``,
-``bot/templates.py``.
+``bot/templates.py``, ``bot/cli/prompts.py``.
 """
 
 import errno
@@ -24,7 +24,11 @@ def read_regular(path: Path, most: int) -> bytes:
 
 def open_regular(path: Path) -> BinaryIO:
     """A regular file to read. Raises ``OSError``."""
-    _require_regular(path.stat().st_mode)  # opening a device may already do something
+    try:
+        mode = path.stat().st_mode
+    except ValueError:  # a NUL in the path
+        raise OSError(errno.EINVAL, NO_FILE) from None
+    _require_regular(mode)  # opening a device may already do something
     opened = os.fdopen(os.open(path, _FLAGS), "rb")
     try:
         _require_regular(os.fstat(opened.fileno()).st_mode)  # another one may be there by now

@@ -117,6 +117,6 @@ def _stamp(file: Path) -> Stamp | None:
     """None where there is no file that can be looked at."""
     try:
         found = file.stat()
-    except OSError:
+    except (OSError, ValueError):  # the latter for a NUL in the path
         return None
     return found.st_mtime_ns, found.st_size, found.st_ino

@@ -8,6 +8,7 @@ file's bytes; which conversations get a canary depends on nothing but their id, 
 share keeps those that have it. Next: ``bot/prompt.py``.
 """
 
+import errno
 import hashlib
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -18,6 +19,7 @@ from pathlib import Path
 import regex
 
 from bot.errors import Trouble
+from bot.files import read_regular
 from bot.settings import PromptsSettings
 from bot.text import safe
 from bot.values import Prompts, Question, Template, conversation_of
@@ -25,6 +27,7 @@ from schemas.feed import MentionCreated
 
 SUFFIX = ".txt"
 MAX_BYTES = 64 * 1024
+SHOWN = 200  # characters of a name or path that are told
 BOT = "{bot}"
 HERE = "comes with Twite"
 
@@ -96,12 +99,13 @@ def find(name: str, directory: Path | None) -> PromptFile:
     """The prompt called ``name``. Raises ``PromptError`` where there is none, or a faulty one."""
     for folder in _folders(directory):
         file = folder / f"{name}{SUFFIX}"
-        if file.is_file():
+        if _is_file(file):
             return _read(name, file, HERE if folder is _PACKAGED else str(file))
     known = ", ".join(sorted(set(_names(directory))))
-    put = f"Put {name}{SUFFIX} there" if directory else f"Set it to one that has {name}{SUFFIX}"
+    file_name = f"{short(name)}{SUFFIX}"
+    put = f"Put {file_name} there" if directory else f"Set it to one that has {file_name}"
     raise PromptError(
-        f"there is no prompt called {name!r}.",
+        f"there is no prompt called {short(name)!r}.",
         where=f"prompts.directory, which is {directory or 'not set'}",
         todo=f"{put}, or choose one of: {known}.",
     )
@@ -112,12 +116,30 @@ def every_prompt(directory: Path | None) -> list[PromptFile]:
     return [find(name, directory) for name in sorted(set(_names(directory)))]
 
 
+def listed(directory: Path | None) -> "list[tuple[str, PromptFile | PromptError]]":
+    """The same with what is wrong with the faulty ones, each with its name. Raises
+    ``PromptError`` where the folder can't be read."""
+    return [(name, _found(name, directory)) for name in sorted(set(_names(directory)))]
+
+
+def _found(name: str, directory: Path | None) -> "PromptFile | PromptError":
+    try:
+        return find(name, directory)
+    except PromptError as error:
+        return error
+
+
+def short(text: str) -> str:
+    """The beginning of a name or path that may be of any length."""
+    return text if len(text) <= SHOWN else f"{text[:SHOWN]}…"
+
+
 def template_of(name: str, data: bytes, where: str | None = None) -> Template:
     """A template from the bytes of its file. Raises ``PromptError``."""
     place = where or name
     if len(data) > MAX_BYTES:
         raise PromptError(
-            f"a prompt of {len(data)} bytes.", where=place, todo=f"At most {MAX_BYTES} are taken."
+            f"a prompt of more than {MAX_BYTES} bytes.", where=place, todo="Make it shorter."
         )
     try:
         text = data.decode().replace("\r\n", "\n").strip()
@@ -143,24 +165,53 @@ def _problems(text: str) -> Iterator[str]:
 
 def _read(name: str, file: Traversable | Path, place: str) -> PromptFile:
     try:
-        data = file.read_bytes()
+        data = read_regular(file, MAX_BYTES + 1) if isinstance(file, Path) else file.read_bytes()
     except OSError as error:
-        what, todo = f"cannot be read: {error.strerror}.", "Let this user read it."
-        raise PromptError(what, where=str(file), todo=todo) from None
+        raise _unreadable(file, error) from None
     return PromptFile(template_of(name, data, str(file)), place)
+
+
+def _is_file(file: Traversable | Path) -> bool:
+    """Whether it is a regular file. Raises ``PromptError`` where that can't be told."""
+    try:
+        return file.is_file()
+    except OSError as error:
+        if error.errno == errno.ENAMETOOLONG:
+            return False
+        raise _unreadable(file, error) from None
+
+
+def _unreadable(file: Traversable | Path, error: OSError) -> PromptError:
+    what, todo = f"cannot be read: {error.strerror}.", "Let this user read it."
+    return PromptError(what, where=short(str(file)), todo=todo)
 
 
 def _folders(directory: Path | None) -> Iterator[Traversable | Path]:
     if directory is not None:
-        if not directory.is_dir():
+        if not _is_folder(directory):
             what, todo = "there is no such folder.", "Set prompts.directory to one."
-            raise PromptError(what, where=str(directory), todo=todo)
+            raise PromptError(what, where=short(str(directory)), todo=todo)
         yield directory
     yield _PACKAGED
 
 
+def _is_folder(directory: Path) -> bool:
+    try:
+        return directory.is_dir()
+    except OSError:  # a path that is too long, or leads through what this user can't see
+        return False
+
+
 def _names(directory: Path | None) -> Iterator[str]:
     for folder in _folders(directory):
-        for file in folder.iterdir():
-            if file.name.endswith(SUFFIX) and not file.name.startswith("."):
+        for file in _content(folder):
+            is_one = file.name.endswith(SUFFIX) and not file.name.startswith(".")
+            if is_one and _is_file(file):
                 yield file.name.removesuffix(SUFFIX)
+
+
+def _content(folder: Traversable | Path) -> "list[Traversable | Path]":
+    try:
+        return list(folder.iterdir())
+    except OSError as error:
+        raise _unreadable(folder, error) from None

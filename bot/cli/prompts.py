@@ -18,7 +18,7 @@ from bot.errors import Trouble
 if TYPE_CHECKING:  # pydantic takes a third of a second: too long for --help
     from bot.preview import Preview
     from bot.settings import PromptsSettings, Settings
-    from bot.templates import PromptFile
+    from bot.templates import PromptError, PromptFile
     from bot.values import Setup, Template
     from model.engine import ChatTokenizer
 
@@ -27,6 +27,7 @@ if TYPE_CHECKING:  # pydantic takes a third of a second: too long for --help
 USAGE = 2  # exit status: the command was typed wrong
 STYLES = {"trusted": "cyan", "untrusted": "yellow"}
 SHOWN_HASH = 12  # hex digits
+MAX_FEED_BYTES = 256 * 2**20
 _CLUSTER = "preview"
 
 app = typer.Typer(
@@ -40,21 +41,20 @@ AsJson = Annotated[bool, typer.Option("--json", help="For programs: print one JS
 
 @app.command("list")
 def list_(context: typer.Context, as_json: AsJson = False) -> None:
-    """Show every prompt that can be chosen, its hash, and what it is used for."""
-    from bot.rows import Rows
-    from bot.templates import every_prompt
+    """Show every prompt that can be chosen, its hash, and what it is used for.
+
+    Exit status 1: one of them is faulty; what is wrong with it stands in place of its hash.
+    """
+    from bot.templates import listed
 
     prompts = settings_of(context).settings.prompts
-    rows = [_row(file, prompts) for file in every_prompt(prompts.directory)]
+    rows = [_row(name, found, prompts) for name, found in listed(prompts.directory)]
     if as_json:
         typer.echo(json.dumps({"prompts": rows}, ensure_ascii=False))
-        return
-    texts = (
-        (row["name"], ", ".join(row["used_for"]), row["hash"][:SHOWN_HASH], row["file"])
-        for row in rows
-    )
-    cells = [[Text(text) for text in row] for row in texts]
-    out.print(Rows(("prompt", "used for", "hash", "file"), cells), crop=False)
+    else:
+        _print_rows(rows)
+    if any(row["problem"] for row in rows):
+        raise typer.Exit(1)
 
 
 @app.command()
@@ -167,8 +167,9 @@ def render(
     _print(seen, tokenizer, hidden=hidden)
 
 
-def _row(file: "PromptFile", prompts: "PromptsSettings") -> dict[str, Any]:
-    name = file.template.name
+def _row(
+    name: str, found: "PromptFile | PromptError", prompts: "PromptsSettings"
+) -> dict[str, Any]:
     uses = {
         "mentions": prompts.mention == name,
         "private talks": prompts.direct == name,
@@ -178,22 +179,52 @@ def _row(file: "PromptFile", prompts: "PromptsSettings") -> dict[str, Any]:
     return {
         "name": name,
         "used_for": [use for use, used in uses.items() if used],
-        "hash": file.template.hash,
-        "file": file.place,
-    }
+    } | _content(found)
+
+
+def _content(found: "PromptFile | PromptError") -> dict[str, str | None]:
+    if isinstance(found, Trouble):
+        return {"hash": None, "file": found.where, "problem": found.what}
+    return {"hash": found.template.hash, "file": found.place, "problem": None}
+
+
+def _print_rows(rows: list[dict[str, Any]]) -> None:
+    from bot.rows import Rows
+    from bot.show import plain
+
+    cells = [
+        (
+            Text(plain(row["name"])),
+            Text(", ".join(row["used_for"])),
+            Text(row["problem"], "red") if row["problem"] else Text(row["hash"][:SHOWN_HASH]),
+            Text(plain(row["file"])),
+        )
+        for row in rows
+    ]
+    names = ("prompt", "used for", "hash", "file")
+    out.print(Rows(names, cells, prose=frozenset({2})), crop=False)
 
 
 def _named(name: str, prompts: "PromptsSettings") -> "PromptFile":
     """A prompt by its name, or a file by its path."""
-    from bot.templates import SUFFIX, PromptFile, find, template_of
+    from bot.files import read_regular
+    from bot.templates import MAX_BYTES, SUFFIX, PromptFile, find, short, template_of
 
     path = Path(name)
-    if path.suffix != SUFFIX and not path.is_file():
+    if path.suffix != SUFFIX and not _is_path(path):
         return find(name, prompts.directory)
     try:
-        return PromptFile(template_of(path.stem, path.read_bytes(), name), name)
+        return PromptFile(template_of(path.stem, read_regular(path, MAX_BYTES + 1), name), name)
     except OSError as error:
-        raise Trouble(f"cannot be read: {error.strerror}.", where=name) from None
+        raise Trouble(f"cannot be read: {error.strerror}.", where=short(name)) from None
+
+
+def _is_path(path: Path) -> bool:
+    """Whether it leads to a file; what is too long for a path does not."""
+    try:
+        return path.is_file()
+    except OSError:
+        return False
 
 
 def _packaged(name: str, yours: "PromptFile") -> "PromptFile":
@@ -253,9 +284,10 @@ def _since(text: str) -> Any:
 
 
 def _of_feed(path: Path, uri: str | None, setup: "Setup", load: "Load") -> "Preview":
-    from bot.feed import check_file, read_file
+    from bot.feed import check_file, read_file, require_file
     from bot.preview import knowledge_of, preview, question_in, records_of
 
+    require_file(path, MAX_FEED_BYTES)
     check_file(path)
     now_ms = round(datetime.now(UTC).timestamp() * 1000)
     records = records_of(read_file(path), now_ms)

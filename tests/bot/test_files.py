@@ -19,7 +19,7 @@ def test_a_file_is_read_as_far_as_is_wanted(tmp_path: Path) -> None:
 def test_pipes_devices_and_folders_are_refused_at_once(tmp_path: Path) -> None:
     pipe = tmp_path / "pipe"
     os.mkfifo(pipe)
-    for path in (pipe, Path("/dev/zero")):
+    for path in (pipe, Path("/dev/zero"), Path("a\0b")):
         with pytest.raises(OSError, match=NO_FILE):
             read_regular(path, 10)
     with pytest.raises(IsADirectoryError, match="directory"):

@@ -122,6 +122,8 @@ async def test_a_file_that_is_missing_or_goes_is_told_once(changing: Changing) -
         assert await changing.in_force.now() == SETTINGS
         assert await changing.later() == SETTINGS
     assert [entry["log_level"] for entry in logs] == ["error"]
+    nowhere = Changing(Path("a\0b"))
+    assert [await nowhere.later() for _ in range(2)] == [SETTINGS, SETTINGS]
     changing.write('per_author = "1 per hour"')
     good = await changing.later()
     changing.file.unlink()

@@ -1,6 +1,7 @@
 """``twite prompts`` without a broker, and ``bot.preview``: the same prompt as a worker's."""
 
 import json
+import os
 import sys
 from collections.abc import Sequence
 from dataclasses import replace
@@ -176,6 +177,55 @@ def test_show_prints_the_prompt(
     said = capsys.readouterr()
     assert "prompts.directory, which is not set" in said.err
     assert "choose one of: direct, mention" in said.err
+
+
+def test_list_shows_a_faulty_prompt_beside_the_others(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    (tmp_path / "mention.txt").write_text("{nobody}")
+    (tmp_path / "folder.txt").mkdir()
+    monkeypatch.setenv("TWITE_PROMPTS__DIRECTORY", str(tmp_path))
+    assert run(["list", "--json"], monkeypatch) == 1
+    rows = {row["name"]: row for row in json.loads(capsys.readouterr().out)["prompts"]}
+    assert sorted(rows) == ["direct", "mention"]
+    assert rows["direct"]["problem"] is None
+    assert rows["mention"]["hash"] is None
+    assert rows["mention"]["used_for"] == ["mentions"]
+    assert "line 1 has {nobody}" in rows["mention"]["problem"]
+    assert run(["list"], monkeypatch) == 1
+    said = capsys.readouterr()
+    assert "comes with Twite" in said.out
+    assert "line 1 has {nobody}" in said.out
+
+
+def test_a_name_that_can_be_no_file_is_told_in_short(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for name in ("x" * 5_000, "x" * 5_000 + ".txt", "a\0b", "a\0b.txt"):
+        assert run(["show", name], monkeypatch) == 1
+        said = capsys.readouterr().err
+        assert "there is no prompt called" in said or "cannot be read" in said
+        assert "unexpected" not in said
+        assert len(said) < 700
+
+
+def test_what_never_ends_is_not_read(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    pipe, large = tmp_path / "pipe.txt", tmp_path / "large.jsonl"
+    os.mkfifo(pipe)
+    with large.open("wb") as file:
+        file.truncate(2**30)
+    for arguments in (
+        ["render", "/dev/urandom"],
+        ["render", str(pipe)],
+        ["show", str(pipe)],
+        ["render", str(FEED), "--prompt", str(pipe)],
+    ):
+        assert run(arguments, monkeypatch) == 1
+        assert "cannot be read: Is not a regular file." in capsys.readouterr().err
+    assert run(["render", str(large)], monkeypatch) == 1
+    assert "more than" in capsys.readouterr().err
 
 
 def test_diff_compares_with_what_comes_with_twite(

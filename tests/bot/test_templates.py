@@ -1,6 +1,7 @@
 """``bot.templates``: prompt files, faulty ones, and who gets the canary."""
 
 import hashlib
+import os
 from importlib import resources
 from pathlib import Path
 
@@ -19,6 +20,7 @@ from bot.templates import (
     every_prompt,
     find,
     in_share,
+    listed,
     load_prompts,
     template_of,
 )
@@ -42,7 +44,7 @@ def test_prompts_are_files_with_the_hash_of_their_bytes() -> None:
     [
         (b"You are \xff", "p.txt: not UTF-8 at byte 8."),
         (b" \n ", "p.txt: an empty prompt."),
-        (b"x" * (MAX_BYTES + 1), "p.txt: a prompt of 65537 bytes."),
+        (b"x" * (MAX_BYTES + 1), "p.txt: a prompt of more than 65536 bytes."),
         (b"You are {bot}.\nCall {name}.", "p.txt: line 2 has {name}, and only {bot} is known."),
         ("Be\u202e kind".encode(), "p.txt: line 1 holds control or invisible characters."),
         (b"\xef\xbb\xbfBe kind", "p.txt: line 1 holds control or invisible characters."),
@@ -94,9 +96,53 @@ def test_ones_own_file_goes_first(tmp_path: Path) -> None:
     prompts = load_prompts(PromptsSettings(directory=tmp_path))
     assert prompts.mention.text == "Be kind.\nBe short."
     assert prompts.direct == load_prompts().direct
-    listed = {file.template.name: file.place for file in every_prompt(tmp_path)}
-    assert listed == {"mention": str(tmp_path / "mention.txt"), "direct": HERE}
+    places = {file.template.name: file.place for file in every_prompt(tmp_path)}
+    assert places == {"mention": str(tmp_path / "mention.txt"), "direct": HERE}
     assert find("mention", None).place == HERE
+
+
+def test_only_files_are_prompts_and_a_faulty_one_stands_beside_the_others(tmp_path: Path) -> None:
+    (tmp_path / "folder.txt").mkdir()
+    os.mkfifo(tmp_path / "pipe.txt")
+    (tmp_path / "gone.txt").symlink_to(tmp_path / "nowhere")
+    (tmp_path / "bad.txt").write_bytes(b"\xff")
+    (tmp_path / "good.txt").write_text("Be kind.")
+    told = {name: str(getattr(found, "place", found)) for name, found in listed(tmp_path)}
+    assert told == {
+        "bad": f"{tmp_path / 'bad.txt'}: not UTF-8 at byte 0. Save it as UTF-8.",
+        "direct": HERE,
+        "good": str(tmp_path / "good.txt"),
+        "mention": HERE,
+    }
+    with pytest.raises(PromptError, match="choose one of: bad, direct, good, mention"):
+        find("folder", tmp_path)
+
+
+def test_a_file_is_read_no_further_than_a_prompt_may_be_long(tmp_path: Path) -> None:
+    with (tmp_path / "long.txt").open("wb") as file:
+        file.truncate(2**20)
+    with pytest.raises(PromptError, match="more than 65536 bytes"):
+        find("long", tmp_path)
+
+
+@pytest.mark.parametrize("name", ["x" * 5_000, "y/" * 3_000, "a\0b", ""])
+def test_what_can_be_no_files_name_is_no_prompt(tmp_path: Path, name: str) -> None:
+    with pytest.raises(PromptError, match="there is no prompt called") as caught:
+        find(name, tmp_path)
+    assert len(str(caught.value)) < 700
+
+
+def test_a_folder_that_cannot_be_looked_at_is_told(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(_: Path) -> bool:
+        raise PermissionError(13, "Permission denied")
+
+    monkeypatch.setattr(Path, "is_file", refuse)
+    with pytest.raises(PromptError, match="cannot be read: Permission denied"):
+        find("mention", tmp_path)
+    with pytest.raises(PromptError, match="there is no such folder"):
+        find("mention", Path("x" * 5_000))
 
 
 def canaries(share: float) -> Prompts:
