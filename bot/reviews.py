@@ -210,8 +210,9 @@ def _quoted(quoted: Post | None, change: PostChanged, knowledge: Knowledge) -> P
     if knowledge.changed(quoted) is not None or not _is_revision(now, quoted):
         return quoted
     before, after = visibility_of(quoted), visibility_of(now)
-    known = before is not None and after is not None
-    return now if known and narrowest(before, after) == before else None
+    if before is None or after is None or narrowest(before, after) != before:
+        return None
+    return now
 
 
 def _is_revision(new: Post | Message, old: Post | Message) -> bool:

@@ -67,7 +67,7 @@ def question(
     if found is None:
         return None
     row, event, quote = found[0], from_json(found[1]), found[2]
-    above = [carried(db, *ref, row.conversation) for ref in event["ancestors"]]
+    above = [carried(db, ref, row.conversation) for ref in event["ancestors"]]
     # Behind a gap nothing would be believed: what is left is the run that ends at the parent.
     kept = above[max((i + 1 for i, one in enumerate(above) if one is None), default=0) :]
     return MentionCreated(

@@ -97,8 +97,10 @@ def asked(
     return None if row is None else (row, *found)
 
 
-def carried(db: sqlite3.Connection, uri: str, revision: str, conversation: str) -> Post | None:
-    """That very revision of a post, as the event had it that it came with."""
+def carried(db: sqlite3.Connection, ref: Sequence[str], conversation: str) -> Post | None:
+    """That very revision of a post, as the event had it that it came with; ``ref`` is its uri
+    and its revision."""
+    uri, revision = ref
     found = db.execute(_CARRIED, (uri, revision, conversation)).fetchone()
     return None if found is None or is_deleted(db, Post, uri) else parse(Post, Row(*found))
 
