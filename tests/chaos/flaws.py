@@ -6,7 +6,7 @@ Each is what somebody could write who has not been bitten yet, put in by patchin
 
 import asyncio
 import os
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import Any
 
 from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, TopicPartition
@@ -32,6 +32,18 @@ def install(name: str) -> None:
     """Patch this process; "" plants nothing."""
     if name:
         FLAWS[name]()
+    if name in OFFSETS:
+        _no_look_at_outcomes()
+
+
+def _no_look_at_outcomes() -> None:
+    """The net below the offsets: what has its outcome on the log is not done again, whatever the
+    group's offset says. It would catch most of what goes wrong with offsets."""
+
+    async def nothing(self: partition.AssignedPartition, *_: Any) -> Mapping[int, int]:
+        return {}
+
+    partition.AssignedPartition._look_up = nothing  # type: ignore[assignment,method-assign]
 
 
 def auto_commit() -> None:
@@ -210,3 +222,14 @@ FLAWS: dict[str, Callable[[], None]] = {
     "no-view-of-decisions": no_view_of_decisions,
     "no-taking-back": no_taking_back,
 }
+OFFSETS = frozenset(
+    {
+        "auto-commit",
+        "no-transactions",
+        "one-id-per-process",
+        "offset-before-start",
+        "two-transactions",
+        "no-map",
+    }
+)
+"""Flaws about transactions and offsets, which only show where nothing below holds them."""
