@@ -18,6 +18,7 @@ import uuid
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
+from functools import partial
 from itertools import islice
 
 import regex
@@ -35,7 +36,7 @@ from bot.links import (
     merged,
     plain_handle,
 )
-from bot.markdown import without_markdown
+from bot.markdown import undisguised, without_markdown
 from bot.split import Room, numbered, split
 from bot.text import beginning, clean, cut, finish
 from bot.values import BotIdentity, Limits, is_open, narrowest
@@ -72,6 +73,7 @@ _WEB = regex.compile(
 _SCHEME_AND_HOST = regex.compile(r"^(?:https?://)?[^/?#]*", regex.I)
 _LANG = regex.compile(r"[A-Za-z0-9-]{1,35}")
 _PLACEHOLDER = regex.compile(regex.escape(LINK))
+_TO_NOWHERE = regex.compile(rf"\]\((?=<?{regex.escape(LINK)})")
 _SAYS_SOMETHING = regex.compile(r"[\p{L}\p{N}\p{S}]")
 _INSIDE = regex.compile(r"[\p{L}\p{N}\p{M}\p{Cf}_.\-@＠﹫/]")
 
@@ -134,9 +136,10 @@ def check(generation: Generation, allowed: Allowed, limits: Limits, lang: str | 
         text = after
     parts = _in_parts(text, allowed, limits, lang)
     verdicts.append(_length_verdict(text, parts))
-    settled = tuple(
-        filter(None, (_settled(part, allowed, parts.room, lang) for part in parts.texts))
+    settle = partial(
+        _settled, neutral=_neutral(limits), allowed=allowed, room=parts.room, lang=lang
     )
+    settled = tuple(filter(None, map(settle, parts.texts)))
     verdicts.append(_verdict("settled", same=settled == parts.texts))
     says = any(_SAYS_SOMETHING.search(part.replace(LINK, "")) for part in settled)
     verdicts.append(RuleVerdict(name="empty", verdict=PASS if says else SKIP))
@@ -164,6 +167,16 @@ def neutralise(text: str, allowed: Allowed) -> str:
         if not any(holds(place - 1, place + 1) for holds in (in_calls, in_urls, gone)):
             edits[place, place] = " "
     return _edited(text, edits)
+
+
+def neutralise_shown(text: str, allowed: Allowed) -> str:
+    """``neutralise`` for a platform that shows markdown, in which links may hide."""
+
+    def hides(words: str, urls: Sequence[str]) -> bool:
+        foreign = any(_form(url) not in allowed.urls for url in urls)
+        return foreign or neutralise(words, allowed) != words
+
+    return undisguised(_TO_NOWHERE.sub("] (", neutralise(text, allowed)), hides)
 
 
 def first_reply_id(post: Post | Message, bot: BotIdentity) -> str:
@@ -255,6 +268,8 @@ def _claimed(text: bytes, facets: Iterable[Facet]) -> dict[str, str]:
 def _steps(
     generation: Generation, allowed: Allowed, limits: Limits, lang: str | None
 ) -> tuple[tuple[str, Callable[[str], str]], ...]:
+    neutral = _neutral(limits)
+
     def markdown(text: str) -> str:
         return text if limits.markdown else clean(without_markdown(text))
 
@@ -265,7 +280,7 @@ def _steps(
         return finish(kept, lang) if broken else text
 
     def plain(text: str) -> str:
-        return _until_same(text, lambda text: clean(neutralise(text, allowed)))
+        return _until_same(text, lambda text: clean(neutral(text, allowed)))
 
     return (
         ("characters", clean),
@@ -273,6 +288,10 @@ def _steps(
         ("markdown", markdown),
         ("links-and-handles", plain),
     )
+
+
+def _neutral(limits: Limits) -> Callable[[str, Allowed], str]:
+    return neutralise_shown if limits.markdown else neutralise
 
 
 @dataclass(frozen=True, slots=True)
@@ -287,14 +306,14 @@ def _in_parts(text: str, allowed: Allowed, limits: Limits, lang: str | None) -> 
     if room.holds(text) or limits.max_parts == 1 or not room.fits_parts:
         return _Parts((cut(text, room.graphemes, room.bytes, lang),), room)
     part = room.beside_number()
-    short = _that_fit(allowed, part)
+    short, neutral = _that_fit(allowed, part), _neutral(limits)
     texts = split(
-        _until_same(text, lambda text: clean(neutralise(text, short))),
+        _until_same(text, lambda text: clean(neutral(text, short))),
         part,
         limits.max_parts,
         lang=lang,
         whole=lambda text: _whole(text, short),
-        stable=lambda text: neutralise(text, short) == text,
+        stable=lambda text: neutral(text, short) == text,
     )
     return _Parts(texts, part) if len(texts) > 1 else _Parts(texts, room)
 
@@ -325,11 +344,18 @@ def _verdict(name: str, *, same: bool) -> RuleVerdict:
     return RuleVerdict(name=name, verdict=PASS if same else CHANGED)
 
 
-def _settled(text: str, allowed: Allowed, room: Room, lang: str | None) -> str:
+def _settled(
+    text: str,
+    *,
+    neutral: Callable[[str, Allowed], str],
+    allowed: Allowed,
+    room: Room,
+    lang: str | None,
+) -> str:
     """A part that stands by itself: short enough, and nothing in it became a link by a cut."""
 
     def once(text: str) -> str:
-        return clean(cut(neutralise(text, allowed), room.graphemes, room.bytes, lang))
+        return clean(cut(neutral(text, allowed), room.graphemes, room.bytes, lang))
 
     return _until_same(text, once)
 

@@ -112,4 +112,4 @@ def test_a_reply_has_no_markdown_where_the_platform_has_none() -> None:
     assert plain.text == "Yes, see this ([link]) and good. com"
     assert ("markdown", "changed") in [(v.name, v.verdict) for v in plain.verdicts]
     shown = check(said, nobody, Limits(markdown=True), "en")
-    assert shown.text.startswith("**Yes**, see [this](")
+    assert shown.text == "**Yes**, see [this] ([link]) and **good**. com"
