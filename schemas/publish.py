@@ -24,6 +24,11 @@ REDRIVE_MARK: Final = "redrive-mark"
 
 _KAFKA_BINDING: Final = "0.5.0"
 _DEAD_LETTER_TOPICS: Final = (BOT_DEAD_LETTERS, BOT_DEAD_LETTERS_PRIVATE)
+_REPEATS: Final = """\
+An input with the `ce_source` and `ce_id` of an earlier one, or about the same `uri` and
+`revision`, repeats it and is skipped as `duplicate`. Repeats are told within one partition, where
+all of a conversation is. A post belongs to exactly one conversation: the same ids under
+conversations of different partitions are not told from the first, and each gets an answer."""
 _DEAD_LETTERS: Final = f"""\
 A dead letter is the original, its key, value and headers byte for byte, followed by four
 headers: `{dead_letters.ERROR_CODE}`, `{dead_letters.ERROR_DETAIL}`, `{dead_letters.ATTEMPTS}`
@@ -160,6 +165,7 @@ def contract_page() -> str:
                 "partitions.\n\n" + _topics_table(),
                 "## Event types\n\n" + _types_table(),
                 "## Dead letters\n\n" + _DEAD_LETTERS,
+                "## Repeats\n\n" + _REPEATS,
                 "## Outcomes\n\n" + _codes_table(codes.Outcome),
                 "## Skip reasons\n\n" + _codes_table(codes.SkipReason),
                 "## Error codes\n\nThe first that applies, in this order.\n\n"

@@ -77,3 +77,10 @@ def test_the_small_event_has_nothing_that_can_be_left_out(name: str) -> None:
 def test_the_sample_file_is_what_the_page_shows() -> None:
     assert check_file(SAMPLE) == len(shown())
     assert [e.output for e in read_file(SAMPLE)] == [played(entry).output for entry in shown()]
+
+
+def test_the_page_says_how_far_repeats_are_told() -> None:
+    page = " ".join((DOCS / "feeds.md").read_text(encoding="utf-8").split())
+    repeats = page[page.index("## Repeats") : page.index("## Raw records")]
+    assert "within one partition" in repeats
+    assert "exactly one conversation" in repeats

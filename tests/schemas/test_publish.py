@@ -172,3 +172,10 @@ def test_the_page_for_people_has_every_topic_type_and_code() -> None:
     words = [*TOPICS, *EVENT_TYPES, *ErrorCode, *SkipReason, *Outcome]
     assert [word for word in words if f"| `{word}` |" not in page] == []
     assert f"`{REDRIVE_OF}`" in page
+
+
+def test_the_page_says_how_far_repeats_are_told() -> None:
+    page = " ".join(contract_page().split())
+    repeats = page[page.index("## Repeats") : page.index("## Outcomes")]
+    assert "within one partition" in repeats
+    assert "exactly one conversation" in repeats
