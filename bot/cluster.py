@@ -119,6 +119,22 @@ async def look(config: WorkerConfig, kafka: KafkaSettings) -> Cluster:
             ) from error
 
 
+async def members_of(kafka: KafkaSettings) -> tuple[Member, ...]:
+    """Who is in the group of the workers now. Raises ``BrokerUnreachable`` and ``CannotAsk``."""
+    async with admin(kafka) as client:
+        try:
+            group = await _group(client, kafka.group_id)
+        except (KafkaError, OSError, TimeoutError) as error:
+            raise BrokerUnreachable(kafka.bootstrap_servers, error) from error
+    if group is None:
+        raise CannotAsk(
+            f"this user may not see who is in the group {kafka.group_id}.",
+            where=kafka.bootstrap_servers,
+            todo="Allow it to describe the group (an ACL).",
+        )
+    return group.members
+
+
 async def _look(client: AIOKafkaAdminClient, config: WorkerConfig) -> Cluster:
     answer = await _metadata(client)
     configs = await _topic_configs(client, [t["topic"] for t in answer["topics"] if _there(t)])

@@ -40,7 +40,10 @@ INTERRUPTED_S = 1.0  # what a worker may still do when the demo is broken off
 
 
 class Demo:
-    """One run of the demo. ``landed`` is called with each outcome, after it was printed."""
+    """One run of the demo. ``landed`` is called with each outcome, after it was printed.
+
+    Where ``starts_worker`` is False, the workers that are there answer.
+    """
 
     def __init__(
         self,
@@ -56,6 +59,7 @@ class Demo:
         self.settings = settings
         self.console = console
         self.report = Report()
+        self.starts_worker = True
         self.worker: WorkerProcess | None = None
         self._own_broker = own_broker
         self._feed = feed
@@ -75,11 +79,14 @@ class Demo:
         async with AsyncExitStack() as stack:
             await self._start_kafka(stack)
             await self._create_topics()
-            worker = await self._start_worker(stack)
-            self.report = await self._play(worker)
+            if self.starts_worker:
+                await self._start_worker(stack)
+            else:
+                self._stage("Worker: those that are there answer")
+            self.report = await self._play()
             self._print_summary()
             if self._talk:
-                await self._talk_at_terminal(worker)
+                await self._talk_at_terminal()
         if self.report.problems:
             return 1
         return 0 if self.report.played else NOTHING
@@ -108,7 +115,7 @@ class Demo:
             client=options(kafka),
         )
 
-    async def _start_worker(self, stack: AsyncExitStack) -> WorkerProcess:
+    async def _start_worker(self, stack: AsyncExitStack) -> None:
         self._stage("Worker: starting one in its own process")
         folder = self._data_dir or Path(
             stack.enter_context(tempfile.TemporaryDirectory(prefix="twite-demo-"))
@@ -122,17 +129,20 @@ class Demo:
         self.worker = WorkerProcess(self.settings, folder / "worker.log", self._detail)
         stack.push_async_exit(self._stop_worker)
         await self.worker.start()
-        return self.worker
+
+    async def _keep_alive(self) -> None:
+        if self.worker is not None:
+            await self.worker.keep_alive()
 
     async def _stop_worker(self, kind: type[BaseException] | None, *_: object) -> None:
         """In a demo that was broken off nobody waits for what is in flight."""
         if self.worker is not None:
             await self.worker.stop(INTERRUPTED_S if kind else None)
 
-    async def _play(self, worker: WorkerProcess) -> Report:
+    async def _play(self) -> Report:
         self._stage(f"Feed: playing {self._feed or 'the built-in one'}")
         self.console.print()
-        player = Player(self.settings.kafka, self._show, worker.keep_alive)
+        player = Player(self.settings.kafka, self._show, self._keep_alive)
         return await player.play(self._scenes())
 
     async def _scenes(self) -> AsyncIterator[Scene]:
@@ -195,7 +205,7 @@ class Demo:
         what = f"{records} played, none of which the bot answers" if played else "nothing to play"
         self.console.print(Text(what, "bold" if played else "bold yellow"))
 
-    async def _talk_at_terminal(self, worker: WorkerProcess) -> None:
+    async def _talk_at_terminal(self) -> None:
         self._stage("Talk: write to the bot")
         async with open_asker(self.settings.kafka) as asker:
             talk = Talk(
@@ -207,7 +217,7 @@ class Demo:
             talking = asyncio.create_task(talk.run(typed_lines(self.console)), name="talk")
             try:
                 while not talking.done():
-                    await worker.keep_alive()
+                    await self._keep_alive()
                     await asyncio.wait([talking], timeout=WATCH_S)
                 talking.result()
             finally:

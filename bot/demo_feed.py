@@ -4,11 +4,13 @@ Out come events with a title each; together they show every kind of outcome: a r
 thread with a quoted post, two strangers under one post, a private talk that is remembered until
 ``/forget``, the bot's own post, another bot within and beyond the hop limit, a post for
 followers, the same event twice, and a record that is no event; then what is taken back: a post
-that is edited, one that is deleted, and somebody who wants no answers. Ids are new for each run,
-so a demo can run again on the same broker.
+that is edited, one that is deleted, and somebody who wants no answers, until the end. Ids are new
+for each run, so a demo can run again on the same broker; the account that opts out is one of
+this run, so nobody real does.
 """
 
 from collections.abc import Iterator
+from dataclasses import replace
 
 from bot.ask import to_output
 from bot.events import (
@@ -34,7 +36,6 @@ from schemas.record import Output
 ALICE = Person("acct-alice", "alice", "Alice")
 BRUNO = Person("acct-bruno", "bruno", "Bruno")
 CHIDI = Person("acct-chidi", "chidi", "Chidi")
-DORA = Person("acct-dora", "dora", "Dora")
 QUIZ = Person("acct-quiz-bot", "quizbot", "Quiz Bot", bot=True)
 
 
@@ -92,7 +93,7 @@ def _two_strangers(bot: BotSettings, run: str) -> Iterator[Scene]:
 
 def _private_talk(bot: BotSettings, run: str) -> Iterator[Scene]:
     for title, text in (
-        ("a private talk, its first message", "Hello! I am from Japan."),
+        ("a private talk, its first message", "I am from Japan. What is sushi?"),
         ("the same talk: the answer needs what was said before", COUNTRY),
     ):
         yield _message(title, bot, text, run)
@@ -137,8 +138,8 @@ def _garbage(run: str) -> Scene:
 
 def _after_the_garbage(bot: BotSettings, run: str) -> Scene:
     title = "an answer to the bot's own post, right behind the bytes of 11"
-    root: Post = post(bot_person(bot), "Ask me about numbers.", conversation_id=f"{run}:quiz")
-    text = "What is two plus two?"
+    root: Post = post(bot_person(bot), "Ask me about animals.", conversation_id=f"{run}:quiz")
+    text = "How many legs does a spider have?"
     asking = post(CHIDI, text, conversation_id=f"{run}:quiz", above=root)
     event = mention(bot, asking, ancestors=(root,), reason=MentionReason.REPLY)
     return scene_of(title, to_output(event))
@@ -149,15 +150,17 @@ def _taken_back(bot: BotSettings, run: str) -> Iterator[Scene]:
     second = mention_of(bot, CHIDI, DELETED, conversation_id=f"{run}:deleted")
     yield scene_of("a question that will be edited", to_output(first))
     yield scene_of("a question that will be deleted", to_output(second))
-    wish = account_changed(DORA, opted_out=True)
-    yield scene_of("somebody opts out", to_output(wish))
+    dora = Person(f"acct-dora-{run}", "dora", "Dora")
+    yield _wish("somebody opts out", dora, opted_out=True)
     now = edited(first.data.post, EDITED)
     edit = edit_of(first.data.post, now)
     yield scene_of("the question of 13 is edited: its reply is corrected", to_output(edit))
     gone = deletion_of(second.data.post)
-    yield scene_of("the question of 14 is deleted: its reply is taken back", to_output(gone))
-    asked = mention_of(bot, DORA, "What is the capital of Peru?", conversation_id=f"{run}:peru")
+    shown = scene_of("the question of 14 is deleted: its reply is taken back", to_output(gone))
+    yield replace(shown, who="@chidi (deletes)", text=second.data.post.text)
+    asked = mention_of(bot, dora, "What is the capital of Peru?", conversation_id=f"{run}:peru")
     yield scene_of("who opted out gets no answer, also when asking", to_output(asked))
+    yield _wish("and opts in again", dora, opted_out=False)
 
 
 def _forgotten(bot: BotSettings, run: str) -> Iterator[Scene]:
@@ -167,6 +170,13 @@ def _forgotten(bot: BotSettings, run: str) -> Iterator[Scene]:
         ("the question of 6 again: nobody knows any more", COUNTRY),
     ):
         yield _message(title, bot, text, run)
+
+
+def _wish(title: str, person: Person, *, opted_out: bool) -> Scene:
+    """Shown with the handle, which the event does not have."""
+    scene = scene_of(title, to_output(account_changed(person, opted_out=opted_out)))
+    text = scene.text if opted_out else "wants answers of the bot again"
+    return replace(scene, who=f"@{person.handle}", text=text)
 
 
 def _message(title: str, bot: BotSettings, text: str, run: str) -> Scene:

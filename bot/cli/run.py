@@ -7,13 +7,14 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 from rich.text import Text
 
-from bot.cli.console import at_terminal, err, out, settings_of
+from bot.cli.console import at_terminal, err, out, run, settings_of
 from bot.cli.stopping import until_stopped
 from bot.errors import Trouble
 
 if TYPE_CHECKING:  # pydantic takes a third of a second: too long for --help
     from bot.settings import Settings
 
+USAGE = 2  # exit status: the command was typed wrong
 Engine = Annotated[
     str | None,
     typer.Option(metavar="NAME", help="`transformers` (a real model) or `echo` (none)."),
@@ -69,7 +70,8 @@ def demo(
         ),
     ] = None,
     yes: Annotated[
-        bool, typer.Option("--yes", help="Do not ask before publishing to a broker of yours.")
+        bool,
+        typer.Option("--yes", "-y", help="Do not ask before publishing to a broker of yours."),
     ] = False,
 ) -> None:
     """Watch the whole thing work on this machine, then talk to it.
@@ -78,6 +80,9 @@ def demo(
     worker, plays a small feed and prints each input beside its outcome: the reply, the skip
     with its reason, or the dead letter with its code. At a terminal you can then write to the
     bot. Exit status 0: every input had exactly one outcome; 2: there was nothing to play.
+
+    On a broker of yours it asks first. Where workers of your group are running, these answer and
+    no other is started. Where none is, its worker also answers what real people wrote there.
 
     Examples: `twite demo`, `twite demo --engine echo`, `twite demo --feed my-events.jsonl`
     """
@@ -96,7 +101,9 @@ def demo(
     )
     show.check()
     if there:
-        _confirm(loaded.settings, origin, yes=yes)
+        others = _workers_there(loaded.settings, named=engine is not None)
+        _confirm(loaded.settings, origin, others=others, yes=yes)
+        show.starts_worker = not others
     status = until_stopped(show.run())
     if status:
         raise typer.Exit(status)
@@ -133,15 +140,55 @@ def _engine(name: str | None) -> dict[str, Any]:
     return {"model": {"engine": name}} if name else {}
 
 
-def _confirm(settings: "Settings", origin: str, *, yes: bool) -> None:
-    """Say before anything is published where it will go; at a terminal ask."""
+def _workers_there(settings: "Settings", *, named: bool) -> int:
+    """How many are in the group. ``named``: the call names an engine, which only a worker of
+    the demo's own would have."""
+    from bot.cluster import members_of
+
+    kafka = settings.kafka
+    count = len(run(members_of(kafka)))
+    if count and named:
+        raise Trouble(
+            f"{_workers(count)} of the group {kafka.group_id} will answer, with an engine of"
+            " their own.",
+            where=kafka.bootstrap_servers,
+            todo="Leave out --engine, or stop them first.",
+            status=USAGE,
+        )
+    return count
+
+
+def _confirm(settings: "Settings", origin: str, *, others: int, yes: bool) -> None:
+    """Say before anything is published where it will go and who answers; then ask."""
     where = settings.kafka.bootstrap_servers
     err.print(
         Text(
             f"This will publish a feed onto the topics of the Kafka at {where} (named by"
-            f" {origin}), create those that are missing, and answer as {settings.bot.account_id}."
+            f" {origin}) and create those that are missing. {_answering(settings, others)}"
         )
     )
-    if at_terminal() and not yes and not typer.confirm("Go on?"):
+    if yes:
+        return
+    if settings.model.engine == "echo" and not others:
+        what = "the echo engine would answer everybody who writes there with nonsense."
+        todo = "Leave it out, or give --yes if only you use this Kafka."
+        raise Trouble(what, where=where, todo=todo, status=USAGE)
+    if not at_terminal():
+        raise Trouble("nobody is there to be asked.", todo="Give --yes.", status=USAGE)
+    if not typer.confirm("Go on?"):
         todo = "Unset that address, and the demo starts a broker of its own."
         raise Trouble("nothing was published.", todo=todo)
+
+
+def _answering(settings: "Settings", others: int) -> str:
+    group, bot = settings.kafka.group_id, settings.bot.account_id
+    if others:
+        return f"{_workers(others)} of the group {group} will answer; no other is started."
+    return (
+        f"A worker will be started in the group {group}: as long as the demo runs it answers as"
+        f" {bot} whatever stands there unanswered, real people included."
+    )
+
+
+def _workers(count: int) -> str:
+    return "1 running worker" if count == 1 else f"{count} running workers"

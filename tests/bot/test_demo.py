@@ -56,15 +56,38 @@ def test_the_feed_takes_back_what_it_asked() -> None:
         for data in (decode(as_record(s.record)).data for s in told)
         if isinstance(data, MentionCreated)
     }
-    edit, gone, wish = by_type[PostEdited], by_type[PostDeleted], by_type[AccountChanged]
+    edit, gone = by_type[PostEdited], by_type[PostDeleted]
     before = asked[edit.post.uri]
     assert (before.revision, before.version) == (edit.previous_revision, edit.post.version - 1)
     assert edit.post.facets == before.facets
     assert gone.ref == asked[gone.ref.uri].ref
-    assert wish.opted_out
-    assert [post.author.id for post in asked.values()].count(wish.account_id) == 1
     waiting = [type(decode(as_record(s.record)).data) for s in told if _needs_quiet(s)]
-    assert waiting == [AccountChanged, PostEdited, PostDeleted, MessageCreated]  # /forget
+    assert waiting[:3] == [AccountChanged, PostEdited, PostDeleted]
+    assert waiting[3:] == [AccountChanged, MessageCreated]  # /forget
+
+
+def test_who_opts_out_is_nobody_real_and_opts_in_again() -> None:
+    made = [
+        decode(as_record(scene.record)).data
+        for scene in scenes(BOT, "run-7")
+        if "no event" not in scene.title
+    ]
+    wishes = [data for data in made if isinstance(data, AccountChanged)]
+    assert [wish.opted_out for wish in wishes] == [True, False]
+    (account,) = {wish.account_id for wish in wishes}
+    assert account.endswith("run-7")
+    asking = [data for data in made if isinstance(data, MentionCreated)]
+    assert [data.post.author.id for data in asking].count(account) == 1
+
+
+def test_scenes_show_people_and_texts_but_no_ids() -> None:
+    for scene in scenes(BOT, "run"):
+        assert scene.who.startswith("@") or scene.who == "(no event)"
+        assert "acct-" not in scene.text
+        assert "post:" not in scene.text
+    shown = {scene.who: scene.text for scene in scenes(BOT, "run")}
+    assert shown["@chidi (deletes)"] == f"@{BOT.handle} What is the capital of Canada?"
+    assert shown["@dora"] != ""
 
 
 def test_two_runs_share_no_event() -> None:

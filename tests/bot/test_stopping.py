@@ -11,8 +11,9 @@ import psutil
 import pytest
 
 from bot.cli import run
+from bot.cluster import Member
 from bot.errors import Trouble
-from bot.settings import KafkaSettings, Settings
+from bot.settings import KafkaSettings, ModelSettings, Settings
 
 ROOT = Path(__file__).parents[2]
 PROGRAM = """
@@ -95,10 +96,47 @@ def test_a_demo_on_a_broker_of_yours_asks_at_a_terminal(
     monkeypatch.setattr("typer.confirm", no)
     monkeypatch.setattr(run, "at_terminal", lambda: True)
     with pytest.raises(Trouble, match="nothing was published"):
-        run._confirm(settings, "twite.toml", yes=False)
-    assert "Kafka at kafka-7:9092 (named by twite.toml)" in capsys.readouterr().err
-    run._confirm(settings, "twite.toml", yes=True)
-    monkeypatch.setattr(run, "at_terminal", lambda: False)
-    run._confirm(settings, "twite.toml", yes=False)
+        run._confirm(settings, "twite.toml", others=0, yes=False)
+    said = " ".join(capsys.readouterr().err.split())
+    assert "Kafka at kafka-7:9092 (named by twite.toml)" in said
+    assert "A worker will be started in the group twite" in said
+    assert "real people included" in said
+    run._confirm(settings, "twite.toml", others=0, yes=True)
     assert asked == ["Go on?"]
-    assert capsys.readouterr().err.count("kafka-7:9092") == 2
+    assert "kafka-7:9092" in capsys.readouterr().err
+
+
+def test_a_demo_on_a_broker_of_yours_publishes_nothing_unasked(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(run, "at_terminal", lambda: False)
+    with pytest.raises(Trouble, match=r"nobody is there to be asked.*--yes") as told:
+        run._confirm(Settings(), "twite.toml", others=0, yes=False)
+    assert told.value.status == 2
+
+
+def test_a_demo_on_a_broker_of_yours_does_not_answer_people_with_echoes(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    settings = Settings(model=ModelSettings(engine="echo"))
+    monkeypatch.setattr("typer.confirm", lambda question: True)
+    monkeypatch.setattr(run, "at_terminal", lambda: True)
+    with pytest.raises(Trouble, match=r"nonsense.*--yes") as told:
+        run._confirm(settings, "twite.toml", others=0, yes=False)
+    assert told.value.status == 2
+    run._confirm(settings, "twite.toml", others=0, yes=True)
+    capsys.readouterr()
+    run._confirm(settings, "twite.toml", others=2, yes=False)
+    said = " ".join(capsys.readouterr().err.split())
+    assert "2 running workers of the group twite will answer; no other is started" in said
+
+
+def test_an_engine_is_refused_where_others_answer(monkeypatch: pytest.MonkeyPatch) -> None:
+    async def members_of(kafka: KafkaSettings) -> tuple[Member, ...]:
+        return (Member("worker-1", "/10.0.0.7", None),)
+
+    monkeypatch.setattr("bot.cluster.members_of", members_of)
+    assert run._workers_there(Settings(), named=False) == 1
+    with pytest.raises(Trouble, match=r"1 running worker of the group twite.*--engine") as told:
+        run._workers_there(Settings(), named=True)
+    assert told.value.status == 2

@@ -18,6 +18,7 @@ import psutil
 import pytest
 from confluent_kafka import Consumer, TopicPartition
 
+from bot.cluster import members_of
 from bot.config import as_environment
 from bot.errors import Trouble
 from bot.events import (
@@ -33,7 +34,8 @@ from bot.events import (
 from bot.forget import FORGOTTEN
 from bot.observe import Outcome
 from bot.scene import Scene
-from bot.settings import BotSettings, ModelSettings
+from bot.settings import BotSettings, KafkaSettings, ModelSettings
+from bot.worker_process import WorkerProcess
 from schemas.codes import Outcome as Kind
 from tests.conftest import Kafka
 from tests.kafka.playing import demo_on, echo_settings
@@ -113,7 +115,7 @@ async def test_the_built_in_feed_shows_every_kind_of_outcome(kafka: Kafka, tmp_p
     demo, shown = demo_on(echo_settings(kafka), tmp_path, landed=landed.append)
     assert await demo.run() == 0
     assert demo.report.problems == []
-    assert (demo.report.played, demo.report.inputs, demo.report.replied) == (20, 19, 12)
+    assert (demo.report.played, demo.report.inputs, demo.report.replied) == (21, 19, 12)
     assert demo.report.skipped == {"own-post": 1, "loop": 1, "duplicate": 1, "opted-out": 1}
     assert (demo.report.corrected, demo.report.retracted) == (1, 1)
     assert sum(demo.report.dead_lettered.values()) == 1
@@ -303,18 +305,61 @@ async def test_the_built_in_feed_with_the_real_model(kafka: Kafka, tmp_path: Pat
     report = demo.report
     assert report.problems == []
     reviews = report.corrected + report.retracted + report.skipped["kept"]
-    assert (report.played, report.inputs) == (20, 17 + reviews)
+    assert (report.played, report.inputs) == (21, 17 + reviews)
     assert report.retracted >= 1
     assert report.replied + report.skipped["no-answer"] == 12
     assert report.replied >= 10
 
 
-def test_a_talk_goes_on_after_the_feed(kafka: Kafka, tmp_path: Path) -> None:
+async def nobody_in_the_group(kafka: KafkaSettings) -> None:
+    """A static member stays until its session is over."""
+    deadline = time.monotonic() + 60
+    while await members_of(kafka):
+        assert time.monotonic() < deadline
+        await asyncio.sleep(0.2)
+
+
+async def test_where_a_worker_is_running_the_demo_starts_none(kafka: Kafka, tmp_path: Path) -> None:
+    """And what the command says of it, before it asks: nobody is there to be asked."""
+    public, _ = write_feed(tmp_path / "feed.jsonl", mentions=5, messages=0)
+    settings = echo_settings(kafka)
+    worker = WorkerProcess(settings, tmp_path / "other.log", lambda line: None)
+    await worker.start()
+    try:
+        assert len(await members_of(settings.kafka)) == 1
+        ended = await asyncio.to_thread(
+            subprocess.run,
+            [sys.executable, "-m", "bot.cli", "demo"],
+            capture_output=True,
+            text=True,
+            timeout=60,
+            check=False,
+            stdin=subprocess.DEVNULL,
+            env=os.environ | as_environment(settings),
+        )
+        assert ended.returncode == 2
+        assert "1 running worker of the group" in ended.stderr
+        assert "nobody is there to be asked" in ended.stderr
+        demo, shown = demo_on(settings, tmp_path, feed=tmp_path / "feed.jsonl")
+        demo.starts_worker = False
+        assert await demo.run() == 0
+        assert (demo.worker, demo.report.replied) == (None, 5)
+        assert "those that are there answer" in shown.getvalue()
+    finally:
+        await worker.stop()
+    replies = read_independently(kafka.bootstrap_servers, "bot.replies")
+    assert ids_in(replies, public) == public
+
+
+async def test_a_talk_goes_on_after_the_feed(kafka: Kafka, tmp_path: Path) -> None:
     feed = tmp_path / "feed.jsonl"
     write_feed(feed, mentions=1, messages=0)
-    command = [sys.executable, "-m", "bot.cli", "demo", "--talk", "--feed", str(feed)]
+    command = [sys.executable, "-m", "bot.cli", "demo", "--talk", "--yes", "--feed", str(feed)]
+    settings = echo_settings(kafka)
+    await nobody_in_the_group(settings.kafka)
     clean = {k: v for k, v in os.environ.items() if not k.startswith("TWITE_KAFKA")}
-    ended = subprocess.run(
+    ended = await asyncio.to_thread(
+        subprocess.run,
         command,
         input="How are you?\n/dm a secret\n/edit 1 Why?\n/delete 2\n/optout\nMe?\n/optin\n/quit\n",
         capture_output=True,
@@ -322,9 +367,10 @@ def test_a_talk_goes_on_after_the_feed(kafka: Kafka, tmp_path: Path) -> None:
         timeout=120,
         check=False,
         cwd=ROOT,
-        env=clean | as_environment(echo_settings(kafka)),
+        env=clean | as_environment(settings),
     )
     assert ended.returncode == 0, ended.stderr
+    assert "A worker will be started in the group" in ended.stderr
     assert f"publish a feed onto the topics of the Kafka at {kafka.bootstrap_servers}" in (
         " ".join(ended.stderr.split())
     )
