@@ -4,6 +4,8 @@ In: a private message. Out: whether it is that command. The view of conversation
 said before; ``bot/conversation.py`` confirms with ``FORGOTTEN``, without asking the model.
 """
 
+import unicodedata
+
 import regex
 
 from schemas.feed import FacetType, Message, Post
@@ -11,19 +13,26 @@ from schemas.feed import FacetType, Message, Post
 COMMAND = "/forget"
 MAX_BYTES = 2048  # of a message that is looked at: a command is short
 FORGOTTEN = "Done. I no longer know what was said in this talk before now."
-_SPACE = regex.compile(r"[\s\u200B]+")
+_UNSEEN = regex.compile(r"[\s\p{Cc}\p{Cf}]+")  # also what has no width or turns the writing
+_END = regex.compile(r"[.。]$")
 
 
 def is_forget(message: Message | Post) -> bool:
     """Whether it is private and says ``/forget`` and nothing else, but for accounts that it
-    names first."""
+    names first. In a group it must name one: there the bot is not spoken to otherwise."""
     text = message.text.encode()
     if not isinstance(message, Message) or len(text) > MAX_BYTES:
         return False
     start = 0
     mentions = (f for f in message.facets if f.type == FacetType.MENTION)
     for facet in sorted(mentions, key=lambda facet: facet.byte_start):
-        if text[start : facet.byte_start].strip():
+        if _plain(text[start : facet.byte_start]):
             break
         start = max(start, facet.byte_end)
-    return _SPACE.sub("", text[start:].decode()).casefold() == COMMAND
+    is_group = len({message.author.id, *message.participants}) > 2
+    return _END.sub("", _plain(text[start:])) == COMMAND and (start > 0 or not is_group)
+
+
+def _plain(text: bytes) -> str:
+    """As it reads: wide letters as narrow ones, nothing that can't be seen."""
+    return _UNSEEN.sub("", unicodedata.normalize("NFKC", text.decode())).casefold()

@@ -120,8 +120,6 @@ class Memory:
         ``redriven``: it is a dead letter's record, published again on purpose.
         """
         post = written(data)
-        if isinstance(data, MessageCreated) and is_forget(data.message):
-            self._forget(data.message)
         if redriven:
             self._try_again(envelope, post, decision)
         event = self._events.first(decision, envelope.source, envelope.id)
@@ -129,6 +127,8 @@ class Memory:
             return Seen(duplicate_of=event)
         revision = self._revisions.first(decision, kind_of(post), post.uri, post.revision)
         earlier = self._posts.first(decision, kind_of(post), post.uri)
+        if isinstance(data, MessageCreated) and not (event or revision) and is_forget(post):
+            self._forget(data.message)
         return Seen(event or revision, earlier, answered=earlier in self._answered)
 
     def forgotten_until(self, message: Message) -> datetime | None:

@@ -122,7 +122,7 @@ class ConversationView:
     """See the module."""
 
     name = "conversation"
-    layout = 3
+    layout = 4
     topics: tuple[str, ...] = (
         names.FEED_POSTS,
         names.FEED_MENTIONS,
@@ -245,18 +245,21 @@ class _Writing:
         self._db.execute(_ASK, (*place, post.author.id, text_asked, uri, text))
 
     def _forget(self, message: Message) -> None:
-        """All of one topic: every row that is there comes from an earlier record."""
-        talk, db = message.conversation_id, self._db
+        """What was written before it goes, by the platform's clock: the same command may come
+        again much later, and then what was said since stays."""
+        talk, db, created_ms = message.conversation_id, self._db, ms_of(message.created_at)
         place = self._seen_ms, self._origin
-        db.execute(_FORGET, (talk, message.uri, ms_of(message.created_at), *place))
+        db.execute(_FORGET, (talk, message.uri, created_ms, *place))
         db.execute(
-            "DELETE FROM messages WHERE conversation = ? AND (seen_ms, origin) < (?, ?)",
-            (talk, *place),
+            "DELETE FROM messages WHERE conversation = ?"
+            " AND (created_ms, seen_ms, origin) < (?, ?, ?)",
+            (talk, created_ms, *place),
         )
         db.execute(
             "DELETE FROM questions WHERE kind = 'message' AND conversation = ?"
-            " AND (seen_ms, origin) < (?, ?)",
-            (talk, *place),
+            " AND (seen_ms, origin) < (?, ?)"
+            " AND uri NOT IN (SELECT uri FROM messages WHERE conversation = ?)",
+            (talk, *place, talk),
         )
 
     def _is_deleted(self, kind: str, uri: str) -> bool:

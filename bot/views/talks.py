@@ -60,8 +60,8 @@ def _before(db: sqlite3.Connection, message: Message, limit: int, oldest_ms: int
         -1,
     )
     done: set[str] = set()
-    for uri, author, origin in _rows(db, message, limit, max(oldest_ms, mark_ms)):
-        if uri in done or origin < mark_origin:
+    for uri, author, *place in _rows(db, message, limit, max(oldest_ms, mark_ms)):
+        if uri in done or place < [mark_ms, mark_origin]:
             continue
         done.add(uri)
         owner = author, message.conversation_id
@@ -73,15 +73,15 @@ def _before(db: sqlite3.Connection, message: Message, limit: int, oldest_ms: int
 
 def _rows(
     db: sqlite3.Connection, message: Message, limit: int, oldest_ms: int
-) -> Iterator[tuple[str, str, int]]:
-    """Uri, author and origin of every revision, newest message first, read as far as they are asked
-    for."""
+) -> Iterator[tuple[str, str, int, int]]:
+    """Uri, author, time and origin of every revision, newest message first, read as far as they
+    are asked for."""
     at, page = _place(db, message), _REVISIONS * (limit + 1)
     while True:
         rows = db.execute(_BEFORE, (message.conversation_id, *at, oldest_ms, page)).fetchall()
         for uri, author, created_ms, origin in rows:
             at = created_ms, origin
-            yield uri, author, origin
+            yield uri, author, created_ms, origin
         if len(rows) < page:
             return
         page *= 2

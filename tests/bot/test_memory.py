@@ -1,5 +1,7 @@
 """``bot.memory``: repeats are told from firsts, within bounds."""
 
+from datetime import timedelta
+
 from bot.memory import Memory, Recent
 from bot.values import Seen
 from schemas.feed import MessageDeleted, MessageEdited, Ref
@@ -32,6 +34,20 @@ def test_a_post_and_a_message_with_the_same_uri_are_two_things() -> None:
     memory.failed("d2")
     assert memory.meet(envelope(id="e2"), same, "d4", redriven=True) == Seen()
     assert memory.meet(envelope(id="e5"), mention(), "d5") == Seen("d1", "d1")
+
+
+def test_a_repeated_forget_forgets_nothing_more() -> None:
+    memory = Memory()
+    first, later = (
+        direct("/forget", uri=f"at://m/{i}", created_at=NOW + timedelta(minutes=i)) for i in (1, 2)
+    )
+    asking = message(created_at=NOW + timedelta(minutes=3))
+    memory.meet(envelope(id="e1"), first, "d1")
+    assert memory.forgotten_until(asking) == first.message.created_at
+    memory.meet(envelope(id="e2"), later, "d2")
+    for event in ("e1", "e3"):
+        memory.meet(envelope(id=event), first, f"again-{event}")
+    assert memory.forgotten_until(asking) == later.message.created_at
 
 
 def test_a_deletion_is_an_event_only() -> None:

@@ -2,13 +2,14 @@
 
 import sqlite3
 from dataclasses import replace
-from datetime import timedelta
+from datetime import datetime, timedelta
 from typing import Any
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from bot.views import talks
 from bot.views.conversation import ConversationView
 from bot.views.written import latest
 from consumers.views.view import BadRecord
@@ -23,7 +24,18 @@ from schemas.feed import (
     Ref,
 )
 from schemas.record import Record
-from tests.bot.make import ALICE, BOB, BOT, NOW, mention, mention_facet, message, post, run_of
+from tests.bot.make import (
+    ALICE,
+    BOB,
+    BOT,
+    NOW,
+    direct,
+    mention,
+    mention_facet,
+    message,
+    post,
+    run_of,
+)
 from tests.bot.views.logs import Log, built, deleted, edited, reviewed, rows
 from tests.examples import examples
 
@@ -112,7 +124,20 @@ def test_private_messages_never_stand_among_posts() -> None:
     assert "shown" not in repr(db.execute("SELECT content FROM messages").fetchall())
 
 
-@pytest.mark.parametrize("text", ["/forget", " /FORGET \n", "@twite /forget", "/ forget"])
+FORGETS = (
+    *("/forget", " /FORGET \n", "@twite /forget", "/ forget", "/forget.", "／forget"),
+    *(
+        "/for\u200bget",
+        "\ufeff/forget",
+        "\u202e/forget",
+        "/forge\u00adt",
+        "/forget\x00",
+        "/forget。",
+    ),
+)
+
+
+@pytest.mark.parametrize("text", FORGETS)
 def test_forget_empties_the_talk_and_no_other(text: str) -> None:
     log = Log()
     log.add(MessageCreated(message=message("at://m/1", "canary")))
@@ -125,7 +150,9 @@ def test_forget_empties_the_talk_and_no_other(text: str) -> None:
     assert db.execute("SELECT uri FROM questions").fetchall() == [("at://m/2",)]
 
 
-@pytest.mark.parametrize("text", ["please /forget", "/forget me", "forget", "@bob hi /forget", ""])
+@pytest.mark.parametrize(
+    "text", ["please /forget", "/forget me", "forget", "@bob hi /forget", "/forget..", ""]
+)
 def test_other_words_forget_nothing(text: str) -> None:
     log = Log()
     log.add(MessageCreated(message=message("at://m/1", "kept")))
@@ -147,6 +174,37 @@ def test_a_bad_record_says_why_and_writes_nothing() -> None:
             VIEW.apply(db, bad)
         assert caught.value.code == code
     assert all(not found for found in rows(db).values())
+
+
+def minutes(count: int) -> datetime:
+    return NOW + timedelta(minutes=count)
+
+
+def test_a_forget_that_comes_again_leaves_what_was_said_since() -> None:
+    log = Log()
+    log.add(direct("canary", uri="at://m/1", created_at=minutes(1)))
+    command = direct("/forget", uri="at://m/2", created_at=minutes(2))
+    log.add(command)
+    log.add(direct("since", uri="at://m/3", created_at=minutes(3)))
+    log.add(command)
+    log.add(direct("late", uri="at://m/1b", created_at=minutes(1)))
+    asking = message("at://m/4", "so?", created_at=minutes(4))
+    told = talks.messages(log.view(ConversationView()), asking, 9, NOW)
+    assert [one.text for one in told] == ["since"]
+    assert talks.question(log.view(ConversationView()), "at://m/3") is not None
+    assert talks.question(log.view(ConversationView()), "at://m/1") is None
+
+
+@pytest.mark.parametrize(("text", "left"), [("/forget", 1), ("@twite /forget", 0)])
+def test_in_a_group_the_bot_must_be_spoken_to(text: str, left: int) -> None:
+    group = {"participants": ("acc-alice", "acc-bob", BOT.id)}
+    facets = (mention_facet(text, "@twite", BOT.id),) if "@" in text else ()
+    log = Log()
+    log.add(direct("said", uri="at://m/1", **group))
+    log.add(direct(text, uri="at://m/2", facets=facets, **group))
+    asking = message("at://m/3", "so?", created_at=minutes(1), **group)
+    told = talks.messages(log.view(ConversationView()), asking, 9, NOW)
+    assert [one.text for one in told if "forget" not in one.text] == ["said"] * left
 
 
 # Any order of topics, and forgetting by age, give the same rows.
