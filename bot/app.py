@@ -16,7 +16,7 @@ import math
 import os
 import signal
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, TypeVar
 
@@ -295,16 +295,23 @@ async def _partitions(settings: Settings) -> int:
     """
     for attempt in itertools.count(1):
         try:
-            counts = await require_topics(settings.kafka, [names.BOT_REFERENCES])
+            counts = await _topics(settings, [names.BOT_REFERENCES])
             return counts[names.BOT_REFERENCES]
         except BrokerUnreachable as error:
             log.warning(str(error), attempt=attempt)
             await asyncio.sleep(full_jitter(attempt, 0.5, 10.0))
-        except TopicMissing:
-            if attempt >= TOPIC_TRIES:
-                raise
-            await asyncio.sleep(TOPIC_PAUSE_S)
     raise AssertionError("unreachable")
+
+
+async def _topics(settings: Settings, wanted: Sequence[str]) -> dict[str, int]:
+    """Partition counts of topics, with patience for new ones. Raises ``TopicMissing`` and
+    ``BrokerUnreachable``."""
+    for _ in range(TOPIC_TRIES - 1):
+        try:
+            return await require_topics(settings.kafka, wanted)
+        except TopicMissing:
+            await asyncio.sleep(TOPIC_PAUSE_S)
+    return await require_topics(settings.kafka, wanted)
 
 
 @contextlib.asynccontextmanager
@@ -337,10 +344,12 @@ async def _cluster(settings: Settings) -> str:
 async def _try_cluster(settings: Settings, *, attempt: int) -> str | None:
     """The cluster's id; None and a line where no broker answers.
 
-    Raises ``Trouble`` where a worker could not work on that cluster.
+    Raises ``Trouble`` where a worker could not work on that cluster, and ``TopicMissing``.
     """
+    config = worker_config(settings)
     try:
-        await require_fit(worker_config(settings), settings.kafka)
+        await require_fit(config, settings.kafka)
+        await _topics(settings, [*config.topics, *config.output_topics])
         return await cluster_id(settings.kafka)
     except BrokerUnreachable as error:
         log.warning(str(error), attempt=attempt)

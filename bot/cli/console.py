@@ -2,7 +2,8 @@
 
 import asyncio
 import sys
-from collections.abc import Coroutine, Mapping
+from collections.abc import Coroutine, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -42,16 +43,37 @@ def settings_of(context: typer.Context, overrides: Mapping[str, Any] | None = No
 
 
 def run(main: Coroutine[Any, Any, T]) -> T:
-    """Run a command's coroutine, without the chatter of the Kafka client's own log."""
+    """Run a command's coroutine, without the chatter of the Kafka client's own log; of what our
+    rooms log, warnings go to standard error and nothing to what the command prints."""
     import logging
 
     logger = logging.getLogger("aiokafka")
     level = logger.level
     logger.setLevel(logging.CRITICAL)
     try:
-        return asyncio.run(main)
+        with _warnings_only():
+            return asyncio.run(main)
     finally:
         logger.setLevel(level)
+
+
+@contextmanager
+def _warnings_only() -> Iterator[None]:
+    import logging
+
+    import structlog
+
+    before, was_set = structlog.get_config(), structlog.is_configured()
+    structlog.configure(
+        wrapper_class=structlog.make_filtering_bound_logger(logging.WARNING),
+        logger_factory=structlog.PrintLoggerFactory(sys.stderr),
+    )
+    try:
+        yield
+    finally:
+        structlog.reset_defaults()
+        if was_set:
+            structlog.configure(**before)
 
 
 def tell(error: BaseException) -> int:

@@ -2,7 +2,7 @@
 
 import json
 import math
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 from rich.text import Text
@@ -49,6 +49,14 @@ def _seconds(value: float) -> float:
     return value
 
 
+def _visibility(value: str) -> str:
+    from schemas.feed import Visibility
+
+    if value not in set(Visibility):
+        raise typer.BadParameter(f"{value!r} is none of {', '.join(Visibility)}.")
+    return value
+
+
 Author = Annotated[
     str, typer.Option(metavar="ID", callback=_id, help="Account id of the person who asks.")
 ]
@@ -57,8 +65,12 @@ Handle = Annotated[
     typer.Option(metavar="NAME", callback=_handle, help="Handle of that person; default: its id."),
 ]
 Visibility = Annotated[
-    Literal["public", "unlisted", "followers", "direct"],
-    typer.Option(help="Who may see the post."),
+    str,
+    typer.Option(
+        metavar="WHO",
+        callback=_visibility,
+        help="Who may see the post: public, unlisted, followers or direct.",
+    ),
 ]
 Timeout = Annotated[
     float,

@@ -10,7 +10,9 @@ from bot.cli.console import WIDE, out, run, settings_of
 from bot.errors import Trouble
 
 app = typer.Typer(
-    no_args_is_help=True, help="Create the topics, or show what is there.", rich_markup_mode=None
+    no_args_is_help=True,
+    help="Create the topics, or describe those that are there.",
+    rich_markup_mode=None,
 )
 
 
@@ -44,7 +46,15 @@ def create(
     )
     for name in created:
         out.print(Text(f"created {name}"))
-    out.print(f"{len(created)} created, the others were there")
+    from schemas.topics import TOPICS
+
+    out.print(_told(len(created), len(TOPICS) - len(created)))
+
+
+def _told(created: int, there: int) -> str:
+    if not created:
+        return f"nothing to create: all {there} are there"
+    return f"{created} created" + (f", {there} were there" if there else "")
 
 
 @app.command()

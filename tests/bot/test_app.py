@@ -3,13 +3,14 @@
 import asyncio
 import json
 import logging
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import pytest
 import structlog
 
 from bot.app import (
+    TOPIC_TRIES,
     Running,
     engine_of,
     run_worker,
@@ -28,6 +29,7 @@ from bot.settings import (
     Settings,
     WorkerSettings,
 )
+from consumers.errors import TopicMissing
 from consumers.metrics import ViewState, WorkerState
 from model.echo import EchoEngine
 from schemas.topics import TOPICS
@@ -162,6 +164,35 @@ async def test_a_cluster_that_is_not_fit_is_told_before_the_model_is_loaded(
     with pytest.raises(Trouble, match="topics are missing"):
         await run_worker(Settings(kafka=NOBODY), engine=engine, stop=asyncio.Event())
     assert not engine.started
+
+
+async def test_topics_that_are_missing_are_told_before_the_model_is_loaded(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    class Watched(EchoEngine):
+        started = False
+
+        async def start(self) -> None:
+            self.started = True
+
+    async def fit(config: object, kafka: object) -> None:
+        return None
+
+    asked: list[Sequence[str]] = []
+
+    async def without(kafka: KafkaSettings, wanted: Sequence[str]) -> dict[str, int]:
+        asked.append(wanted)
+        raise TopicMissing(["feed.mentions"], kafka.bootstrap_servers)
+
+    monkeypatch.setattr("bot.app.require_fit", fit)
+    monkeypatch.setattr("bot.app.require_topics", without)
+    monkeypatch.setattr("bot.app.TOPIC_PAUSE_S", 0.0)
+    engine = Watched()
+    with pytest.raises(TopicMissing, match="Create the topics with 'twite topics create'"):
+        await run_worker(Settings(kafka=NOBODY), engine=engine, stop=asyncio.Event())
+    assert not engine.started
+    assert len(asked) == TOPIC_TRIES  # new topics are not known to every broker at once
+    assert set(INPUT_TOPICS) | set(OUTPUT_TOPICS) == set(asked[0])
 
 
 async def test_an_engine_that_cannot_start_is_told_and_stopped() -> None:

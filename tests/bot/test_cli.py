@@ -7,11 +7,12 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
+import structlog
 from aiokafka.errors import KafkaConnectionError
 from typer.testing import CliRunner
 
 from bot import cli
-from bot.cli import app, console
+from bot.cli import app, console, topics
 from bot.errors import Trouble
 from bot.observe import Outcome
 from bot.settings import known_fields
@@ -108,6 +109,41 @@ def test_a_wrong_call_of_dead_letters_is_told(
 ) -> None:
     assert run(["dead-letters", *arguments], monkeypatch) == 2
     assert said in capsys.readouterr().err
+
+
+def test_an_unknown_visibility_is_told_with_those_there_are(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert run(["mention", "hi", "--visibility", "nobody"], monkeypatch) == 2
+    said = " ".join(capsys.readouterr().err.replace("│", " ").split())
+    assert "'nobody' is none of public, unlisted, followers, direct." in said
+    assert "Value error" not in said
+
+
+def test_log_lines_stay_out_of_what_a_command_prints(capsys: pytest.CaptureFixture[str]) -> None:
+    async def work() -> int:
+        structlog.get_logger("consumers.views").info("view built anew")
+        structlog.get_logger("consumers.views").warning("the broker is away")
+        return 7
+
+    assert console.run(work()) == 7
+    said = capsys.readouterr()
+    assert said.out == ""
+    assert "the broker is away" in said.err
+    assert "view built anew" not in said.err
+    assert not structlog.is_configured()
+
+
+@pytest.mark.parametrize(
+    ("created", "there", "said"),
+    [
+        (16, 0, "16 created"),
+        (2, 14, "2 created, 14 were there"),
+        (0, 16, "nothing to create: all 16 are there"),
+    ],
+)
+def test_what_was_created_is_told(created: int, there: int, said: str) -> None:
+    assert topics._told(created, there) == said
 
 
 def test_config_show_tells_value_and_origin(

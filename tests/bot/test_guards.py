@@ -128,6 +128,14 @@ def test_each_guard_turns_red_alone_and_says_what_to_do(name: str) -> None:
     assert wrong[0].todo.endswith(".")
 
 
+def test_nothing_is_said_to_be_in_order_about_topics_that_are_not_there() -> None:
+    checks = {check.name: check for check in judge(replace(RIGHT, topics={}), CONFIG)}
+    for name in ("partitions", "record sizes", "timestamps", "cleanup", "retention"):
+        assert checks[name].level is Level.YELLOW
+        assert checks[name].found == "no topic to look at"
+    assert checks["topics"].level is Level.RED
+
+
 def test_only_what_stops_a_worker_is_hard() -> None:
     hard = {name.strip() for name, one in RED.items() if any(c.hard for c in judge(one, CONFIG))}
     assert hard == {"topics", "partitions", "rights", "transactions", "session"}
