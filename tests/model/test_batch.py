@@ -4,7 +4,6 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from model.batch import Batch
 from model.chat import HfChatTokenizer
 from model.engine import GenerationRequest, Sampling
 from model.reply import Reply
@@ -12,6 +11,8 @@ from tests.model.contract import prompt_of
 
 if TYPE_CHECKING:  # the plain run leaves these tests out, and torch takes it seconds to import
     import torch
+
+    from model.batch import Batch
 
 pytestmark = pytest.mark.slow  # loads torch, which takes some seconds
 
@@ -51,7 +52,9 @@ def slots() -> RecordingSlots:
 
 
 @pytest.fixture
-def batch(slots: RecordingSlots) -> Batch:
+def batch(slots: RecordingSlots) -> "Batch":
+    from model.batch import Batch
+
     return Batch(slots, limit=2, end_ids=frozenset({END}), read_tokens=10)  # type: ignore[arg-type]
 
 
@@ -61,7 +64,7 @@ def reply(tokenizer: HfChatTokenizer, name: str, prompt: int, max_tokens: int = 
 
 
 async def test_a_long_prompt_is_read_in_pieces_between_the_steps_of_others(
-    batch: Batch, slots: RecordingSlots, tiny_chat: HfChatTokenizer
+    batch: "Batch", slots: RecordingSlots, tiny_chat: HfChatTokenizer
 ) -> None:
     batch.waiting.extend([reply(tiny_chat, "short", 4), reply(tiny_chat, "long", 25)])
     for _ in range(3):
@@ -80,7 +83,7 @@ async def test_a_long_prompt_is_read_in_pieces_between_the_steps_of_others(
 
 
 async def test_rows_stay_without_gaps_and_newcomers_wait_for_a_free_one(
-    batch: Batch, slots: RecordingSlots, tiny_chat: HfChatTokenizer
+    batch: "Batch", slots: RecordingSlots, tiny_chat: HfChatTokenizer
 ) -> None:
     first, second, third = (reply(tiny_chat, str(n), 3, max_tokens=3 + n) for n in range(3))
     batch.waiting.extend([first, second, third])
@@ -106,7 +109,7 @@ async def test_rows_stay_without_gaps_and_newcomers_wait_for_a_free_one(
 
 
 async def test_a_cancel_works_wherever_the_request_is(
-    batch: Batch, tiny_chat: HfChatTokenizer
+    batch: "Batch", tiny_chat: HfChatTokenizer
 ) -> None:
     decoding, reading, waiting = (
         reply(tiny_chat, name, size) for name, size in (("d", 2), ("r", 50), ("w", 2))

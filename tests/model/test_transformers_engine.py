@@ -19,7 +19,6 @@ from model.engine import (
     RequestRefused,
 )
 from model.libraries import quiet_libraries
-from model.slots import Slots
 from model.transformers_engine import MAX_FAILURES, TransformersEngine
 from tests.model.contract import QUESTIONS, EngineContract, ask, until
 
@@ -140,7 +139,7 @@ async def test_a_step_that_fails_fails_its_requests_and_the_engine_goes_on(
     tiny: TransformersEngine, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     with monkeypatch.context() as broken:
-        broken.setattr(Slots, "decode", _raise)
+        broken.setattr("model.slots.Slots.decode", _raise)
         tasks = [tiny.generate(ask(tiny, f"r{n}")) for n in range(3)]
         ends = await asyncio.gather(*tasks, return_exceptions=True)
     assert {type(end) for end in ends} == {EngineUnavailable}
@@ -152,7 +151,7 @@ async def test_an_engine_that_keeps_failing_gives_up_and_can_be_started_again(
     tiny: TransformersEngine, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     with monkeypatch.context() as broken:
-        broken.setattr(Slots, "read", _raise)
+        broken.setattr("model.slots.Slots.read", _raise)
         for n in range(MAX_FAILURES):
             with pytest.raises(EngineUnavailable, match="RuntimeError"):
                 await tiny.generate(ask(tiny, f"r{n}"))
@@ -179,7 +178,7 @@ async def test_a_failing_step_is_logged_without_what_people_wrote(
         raise error
 
     with monkeypatch.context() as broken, capture_logs() as logs:
-        broken.setattr(Slots, "decode", fail)
+        broken.setattr("model.slots.Slots.decode", fail)
         with pytest.raises(EngineUnavailable):
             await tiny.generate(ask(tiny, "r"))
     assert [line["error"] for line in logs if line["event"] == "engine_step_failed"] == [told]
@@ -193,6 +192,8 @@ def _raise(*args: Any) -> None:
 async def test_a_row_without_numbers_hurts_only_itself(
     tiny: TransformersEngine, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    from model.slots import Slots
+
     decode = Slots.decode
 
     def spoiled(self: Slots, *args: Any) -> Any:
@@ -200,7 +201,7 @@ async def test_a_row_without_numbers_hurts_only_itself(
         logits[0] = float("nan")
         return logits
 
-    monkeypatch.setattr(Slots, "decode", spoiled)
+    monkeypatch.setattr("model.slots.Slots.decode", spoiled)
     tasks = [tiny.generate(ask(tiny, f"r{n}", QUESTIONS[0], max_tokens=2)) for n in range(2)]
     ends = await asyncio.gather(*tasks, return_exceptions=True)
     assert EngineUnavailable in {type(end) for end in ends}
