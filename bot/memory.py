@@ -79,9 +79,7 @@ class Bounded:
 
 
 class Memory:
-    """Events by (source, id), posts by (URI, revision), posts by URI, and fresh replies.
-
-    A post and a message with the same URI are two things."""
+    """Events by (source, id), posts by (URI, revision), posts by URI, and fresh replies."""
 
     def __init__(self, entries: int = ENTRIES, replies: int = REPLIES) -> None:
         self._events = Recent(entries)
@@ -125,8 +123,8 @@ class Memory:
         event = self._events.first(decision, envelope.source, envelope.id)
         if post is None:
             return Seen(duplicate_of=event)
-        revision = self._revisions.first(decision, kind_of(post), post.uri, post.revision)
-        earlier = self._posts.first(decision, kind_of(post), post.uri)
+        revision = self._revisions.first(decision, post.uri, post.revision)
+        earlier = self._posts.first(decision, post.uri)
         if isinstance(data, MessageCreated) and not (event or revision) and is_forget(post):
             self._forget(data.message)
         return Seen(event or revision, earlier, answered=earlier in self._answered)
@@ -145,9 +143,8 @@ class Memory:
     def _try_again(self, envelope: Envelope, post: Post | Message | None, decision: str) -> None:
         self._events.replace(self._failed, decision, envelope.source, envelope.id)
         if post is not None:
-            kind = kind_of(post)
-            self._revisions.replace(self._failed, decision, kind, post.uri, post.revision)
-            self._posts.replace(self._failed, decision, kind, post.uri)
+            self._revisions.replace(self._failed, decision, post.uri, post.revision)
+            self._posts.replace(self._failed, decision, post.uri)
 
 
 class NoKnowledge:
@@ -216,10 +213,6 @@ class NoKnowledge:
 
     def turns(self, message: Message, limit: int, oldest: datetime) -> tuple[Turn, ...]:
         return ()
-
-
-def kind_of(post: Post | Message) -> Kind:
-    return "message" if isinstance(post, Message) else "post"
 
 
 def reply_set(decision_id: str, replies: Sequence[ReplyCreated]) -> ReplySet:

@@ -12,25 +12,21 @@ from typing import Any
 from bot.knowledge import ReplyPart, ReplySet
 from bot.values import Seen, Source, written
 from bot.views.replies import key_of
-from schemas import names
 from schemas.codes import Outcome, SkipReason
 from schemas.envelope import Envelope
-from schemas.feed import Facet, Post, Ref, Visibility
+from schemas.feed import Facet, Ref, Visibility
 from schemas.fields import parse_time
 
 _FIRST = (
-    "SELECT id FROM decisions WHERE {key} AND id <> ? AND duplicate_of IS NULL"  # noqa: S608
+    "SELECT id FROM decisions WHERE {key} = ? AND id <> ? AND duplicate_of IS NULL"  # noqa: S608
     f" AND (? = 0 OR outcome <> '{Outcome.DEAD_LETTERED.value}')"
     " ORDER BY seen_ms, origin LIMIT 1"
 )
-_BY_EVENT = _FIRST.format(key="event = ?")
-# A post and a message with the same uri are two things, and are told by different topics; the
-# plus keeps SQLite from looking through all of a topic.
-_BY_REVISION = _FIRST.format(key="revision = ? AND +input = ?")
+_BY_EVENT = _FIRST.format(key="event")
+_BY_REVISION = _FIRST.format(key="revision")
 _EARLIER = (
-    "SELECT id, outcome FROM decisions WHERE uri = ? AND +input = ? AND id <> ?"  # noqa: S608
-    " AND revision IS NOT NULL AND duplicate_of IS NULL"
-    f" ORDER BY outcome = '{Outcome.REPLIED.value}' DESC,"
+    "SELECT id, outcome FROM decisions WHERE uri = ? AND id <> ? AND revision IS NOT NULL"  # noqa: S608
+    f" AND duplicate_of IS NULL ORDER BY outcome = '{Outcome.REPLIED.value}' DESC,"
     f" reason = '{SkipReason.EDITED.value}', seen_ms, origin LIMIT 1"
 )
 _OUTCOMES = "SELECT input_offset, seen_ms FROM decisions WHERE input = ? AND input_offset >= ?"
@@ -62,16 +58,14 @@ def seen(
     redriven: bool,
 ) -> Seen:
     """What was decided about the same event, the same revision, or another revision."""
-    event = key_of(envelope.source, envelope.id)
-    first = _first(db, _BY_EVENT, event, decision_id=decision_id, redriven=redriven)
+    first = _first(db, _BY_EVENT, key_of(envelope.source, envelope.id), decision_id, redriven)
     post = written(data)
     if post is None:
         return Seen(first)
-    topic = names.FEED_MENTIONS if isinstance(post, Post) else names.FEED_DIRECT_MESSAGES
     if first is None:
-        key = key_of(post.uri, post.revision), topic
-        first = _first(db, _BY_REVISION, *key, decision_id=decision_id, redriven=redriven)
-    earlier = db.execute(_EARLIER, (key_of(post.uri), topic, decision_id)).fetchone()
+        key = key_of(post.uri, post.revision)
+        first = _first(db, _BY_REVISION, key, decision_id, redriven)
+    earlier = db.execute(_EARLIER, (key_of(post.uri), decision_id)).fetchone()
     if earlier is None:
         return Seen(first)
     return Seen(first, earlier[0], answered=earlier[1] == Outcome.REPLIED)
@@ -95,9 +89,9 @@ def replies_to(db: sqlite3.Connection, source_uri: str) -> ReplySet | None:
 
 
 def _first(
-    db: sqlite3.Connection, statement: str, *key: int | str, decision_id: str, redriven: bool
+    db: sqlite3.Connection, statement: str, key: int, decision_id: str, redriven: bool
 ) -> str | None:
-    row = db.execute(statement, (*key, decision_id, int(redriven))).fetchone()
+    row = db.execute(statement, (key, decision_id, int(redriven))).fetchone()
     return row[0] if row else None
 
 

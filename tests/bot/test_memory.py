@@ -25,17 +25,6 @@ def test_a_new_revision_names_the_earlier_decision() -> None:
     assert memory.meet(envelope(id="e4"), edited, "d4") == Seen(None, "d3")
 
 
-def test_a_post_and_a_message_with_the_same_uri_are_two_things() -> None:
-    memory, asking = Memory(), mention().post
-    same = direct(uri=asking.uri, revision=asking.revision)
-    assert memory.meet(envelope(id="e1"), mention(), "d1") == Seen()
-    assert memory.meet(envelope(id="e2"), same, "d2") == Seen()
-    assert memory.meet(envelope(id="e3"), same, "d3") == Seen("d2", "d2")
-    memory.failed("d2")
-    assert memory.meet(envelope(id="e2"), same, "d4", redriven=True) == Seen()
-    assert memory.meet(envelope(id="e5"), mention(), "d5") == Seen("d1", "d1")
-
-
 def test_a_repeated_forget_forgets_nothing_more() -> None:
     memory = Memory()
     first, later = (

@@ -108,7 +108,7 @@ def test_a_correction_is_whole_with_what_it_takes_back_and_adds(order: tuple[int
     assert [change.data.reply_id for change in outcome.changes] == ["r1", "r2"]
     assert [made.data.reply_id for made in outcome.replies] == ["r3"]
     assert texts(outcome) == ["Paris.", "Rome."]
-    assert headline(outcome) == "corrected, edited in 3 parts"
+    assert headline(outcome) == "corrected, edited (3 parts)"
     assert [change["text"] for change in as_json_value(outcome)["changes"]] == ["Rome.", None]
     assert (found.torn, found.doubles, found.undecided_replies) == ([], [], [])
 

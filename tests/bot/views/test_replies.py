@@ -106,18 +106,6 @@ def test_the_same_event_and_the_same_revision_name_the_first_decision() -> None:
     assert seen(log, "d2", id="event-2", revision="r2") == Seen(None, "d1", answered=True)
 
 
-def test_a_post_and_a_message_with_the_same_uri_are_two_things() -> None:
-    log = Log()
-    log.add(decision("d1"))
-    for revision in ("r1", "r2"):
-        same = direct(uri=URI, revision=revision)
-        assert said.seen(log.view(VIEW), envelope(id="e2"), same, "d2", False) == Seen()
-    log.add(decision("d3", event="e3", topic=names.FEED_DIRECT_MESSAGES), private=True)
-    same = direct(uri=URI, revision="r1")
-    assert said.seen(log.view(VIEW), envelope(id="e4"), same, "d4", False).duplicate_of == "d3"
-    assert seen(log, "d5", id="e5").duplicate_of == "d1"
-
-
 def test_what_only_repeats_is_never_the_first() -> None:
     """After a crash the repeat may be on the log, and what it repeats not."""
     log = Log()
@@ -162,7 +150,7 @@ def test_deletions_and_reviews_say_nothing_about_a_revision() -> None:
 
 def test_a_private_decision_counts_as_well() -> None:
     log = Log()
-    log.add(decision("d1", uri="at://m/1", topic=names.FEED_DIRECT_MESSAGES), private=True)
+    log.add(decision("d1", uri="at://m/1"), private=True)
     found = said.seen(log.view(VIEW), envelope(id="other"), direct(), "d2", False)
     assert found.duplicate_of == "d1"
 
