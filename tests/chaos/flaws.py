@@ -25,7 +25,7 @@ from schemas.feed import MentionCreated
 from schemas.record import Output
 from tests.chaos import faults
 
-PAUSE_S = 2.0  # how long a busy machine may well stand between two lines
+PAUSE_S = 4.0  # how long a busy machine may well stand between two lines
 
 
 def install(name: str) -> None:
