@@ -325,4 +325,4 @@ async def test_an_edit_that_names_another_conversation_does_not_move_the_reply()
     engine = Engine()
     outputs = await run(handler(known, engine), record_of(change))
     assert {one.key for one in outputs if one.topic != names.BOT_REFERENCES} == {b"conv-1"}
-    assert [post_of(one.data).conversation_id for one in engine.asked] == ["conv-1"]
+    assert [post_of(one.data).conversation_id for one in engine.asked] == ["conv-1"]  # type: ignore[arg-type]
