@@ -4,6 +4,7 @@ In: the folder, and the views that this version knows. Out: one ``File`` for eac
 ``rebuild``, a file that was built from the log from its beginning.
 """
 
+import asyncio
 import sqlite3
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import closing
@@ -12,11 +13,13 @@ from pathlib import Path
 from typing import Literal
 from urllib.parse import quote
 
-from aiokafka import TopicPartition
+from aiokafka import AIOKafkaConsumer, TopicPartition
+from aiokafka.errors import KafkaError
 
 from consumers.errors import ConsumersError
+from consumers.group import bounded
 from consumers.views.compare import following
-from consumers.views.follow import FollowConfig, sources_of
+from consumers.views.follow import FollowConfig, new_consumer, sources_of
 from consumers.views.store import (
     Files,
     Position,
@@ -30,6 +33,10 @@ from consumers.views.store import (
 from consumers.views.view import View
 
 State = Literal["ok", "other layout", "unknown", "damaged"]
+
+NEAR = 1000  # offsets before the end of a log
+_COUNT_S = 10.0
+_POLL_MS = 100
 
 
 class InUse(ConsumersError):
@@ -120,20 +127,71 @@ def _number(key: str) -> int:
 
 
 async def lags(config: FollowConfig, files: Sequence[File]) -> dict[Path, int]:
-    """How many records each file has not. Waits for a broker."""
+    """How many records each file has not. Waits for a broker.
+
+    Near the end of a log the records are counted: the markers of transactions, which no view
+    ever has, are none. Far from it offsets are told, which are a little more.
+    """
     sources = {source for file in files for source in file.positions}
     async with following(config) as follower:
         there = await follower.partitions_there()
         asked = [s for s in sources if s.partition in there.get(s.topic, ())]
-        _, ends = await follower.bounds(asked)
+        firsts, ends = await follower.bounds(asked)
+    places = [place for file in files for place in file.positions.items() if place[0] in ends]
+    starts: dict[TopicPartition, int] = {}
+    for source, position in places:
+        if firsts[source] <= position.next and 0 < ends[source] - position.next <= NEAR:
+            starts[source] = min(position.next, starts.get(source, position.next))
+    offsets = await _offsets(config, starts, ends)
+
+    def left(source: TopicPartition, position: Position) -> int:
+        known = offsets.get(source)
+        if known is None or position.next < starts[source]:
+            return max(0, ends[source] - position.next)
+        return sum(offset >= position.next for offset in known)
+
     return {
-        file.path: sum(
-            max(0, ends[source] - position.next)
-            for source, position in file.positions.items()
-            if source in ends
-        )
+        file.path: sum(left(*place) for place in file.positions.items() if place[0] in ends)
         for file in files
     }
+
+
+async def _offsets(
+    config: FollowConfig,
+    starts: Mapping[TopicPartition, int],
+    ends: Mapping[TopicPartition, int],
+) -> dict[TopicPartition, list[int]]:
+    """Offsets of the records from ``starts`` to ``ends``; nothing where a broker is too slow."""
+    if not starts:
+        return {}
+    consumer = new_consumer(config)
+    try:
+        async with asyncio.timeout(_COUNT_S):
+            await consumer.start()
+            return await _read_offsets(consumer, starts, ends)
+    except (KafkaError, OSError, TimeoutError):
+        return {}
+    finally:
+        await bounded(consumer.stop())
+
+
+async def _read_offsets(
+    consumer: AIOKafkaConsumer,
+    starts: Mapping[TopicPartition, int],
+    ends: Mapping[TopicPartition, int],
+) -> dict[TopicPartition, list[int]]:
+    found: dict[TopicPartition, list[int]] = {source: [] for source in starts}
+    consumer.assign(list(starts))
+    for source, start in starts.items():
+        consumer.seek(source, start)
+    left = set(starts)
+    while left:
+        batches = await consumer.getmany(*left, timeout_ms=_POLL_MS)
+        for source, messages in batches.items():
+            found[source] += [m.offset for m in messages if m.offset < ends[source]]
+        # Markers and aborted records move the position without giving anything.
+        left = {source for source in left if await consumer.position(source) < ends[source]}
+    return found
 
 
 async def rebuild(

@@ -9,11 +9,14 @@ from contextlib import closing
 from pathlib import Path
 
 import pytest
+from aiokafka import AIOKafkaProducer, TopicPartition
 
 from bot.clients import cluster_id
 from bot.config import as_environment
+from bot.remembering import follow_config
 from bot.settings import Settings, ViewsSettings
-from consumers.views.files import survey
+from consumers.views.files import lags, survey
+from schemas import names
 from tests.conftest import Kafka
 from tests.kafka.playing import echo_settings
 from tests.kafka.viewing import viewing_bot
@@ -80,6 +83,31 @@ async def test_views_are_shown_verified_and_rebuilt(twite: Twite, settings: Sett
     differs = twite("views", "verify", "--view", "accounts")
     assert (differs.returncode, "DIFFERS" in differs.stdout) == (1, True)
     assert "1 rows only in the view" in differs.stdout
+
+
+async def test_markers_of_transactions_are_no_lag(twite: Twite, settings: Settings) -> None:
+    async with viewing_bot(settings, [0, 1]):
+        pass
+    assert settings.views.directory is not None
+    found = survey(settings.views.directory, await cluster_id(settings.kafka), [])
+    producer = AIOKafkaProducer(
+        bootstrap_servers=settings.kafka.bootstrap_servers, transactional_id="marks"
+    )
+    await producer.start()
+    try:
+        async with producer.transaction():
+            await producer.send(names.BOT_REPLIES, b"?", partition=0)
+    finally:
+        await producer.stop()
+    readers = [f.path for f in found if TopicPartition(names.BOT_REPLIES, 0) in f.positions]
+    assert readers
+    behind = await lags(follow_config(settings), found)  # a record and its marker are one
+    assert {path for path, lag in behind.items() if lag} == set(readers)
+    assert {behind[path] for path in readers} == {1}
+    async with viewing_bot(settings, [0, 1]):
+        pass
+    found = survey(settings.views.directory, await cluster_id(settings.kafka), [])
+    assert set((await lags(follow_config(settings), found)).values()) == {0}
 
 
 def test_an_unknown_view_is_told(twite: Twite) -> None:
