@@ -54,6 +54,7 @@ T = TypeVar("T")
 
 TOPIC_TRIES = 8  # a topic that was just created is not known to every broker at once
 TOPIC_PAUSE_S = 0.25
+_CANCEL_AGAIN_S = 1.0
 
 
 async def run_worker(
@@ -376,8 +377,11 @@ async def _unless(stopping: asyncio.Event, work: Awaitable[T]) -> T | None:
         await asyncio.wait((task, waiter), return_when=asyncio.FIRST_COMPLETED)
         return task.result() if task.done() else None
     finally:
-        for pending in (task, waiter):
-            pending.cancel()
+        while not (task.done() and waiter.done()):
+            for pending in (task, waiter):
+                pending.cancel()
+            # wait_for of Python 3.11 may lose a cancel where what it waits for ends just then
+            await asyncio.wait((task, waiter), timeout=_CANCEL_AGAIN_S)
         await asyncio.gather(task, waiter, return_exceptions=True)
 
 

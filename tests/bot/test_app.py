@@ -12,6 +12,7 @@ import structlog
 from bot.app import (
     TOPIC_TRIES,
     Running,
+    _unless,
     engine_of,
     run_worker,
     setup_of,
@@ -145,6 +146,26 @@ async def test_a_worker_waits_for_its_broker_until_it_is_stopped(
     assert events[-1]["event"] == "worker stopped"
     ours = [entry for entry in events if not entry["logger"].startswith("aiokafka")]
     assert {entry["level"] for entry in ours} == {"info", "warning"}
+
+
+async def test_what_loses_a_cancel_is_cancelled_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("bot.app._CANCEL_AGAIN_S", 0.01)
+    stop, lost = asyncio.Event(), 0
+
+    async def deaf() -> str:
+        nonlocal lost
+        stop.set()
+        for _ in range(3):  # as asyncio.wait_for of Python 3.11 may do
+            try:
+                await asyncio.Event().wait()
+            except asyncio.CancelledError:
+                lost += 1
+        await asyncio.Event().wait()
+        return "never"
+
+    async with asyncio.timeout(20):
+        assert await _unless(stop, deaf()) is None
+    assert lost == 3
 
 
 async def test_a_cluster_that_is_not_fit_is_told_before_the_model_is_loaded(
