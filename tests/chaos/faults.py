@@ -25,6 +25,7 @@ from consumers.views.store import Store
 from consumers.views.views import Views
 from consumers.worker import Worker
 from schemas.record import Output
+from tests.chaos.facts import AUDITS
 
 # The way of a record through a worker, in order, then what happens around it.
 RECORD_STEPS = (
@@ -100,9 +101,10 @@ def install() -> None:
     _after(AIOKafkaConsumer, "getmany", "after-getmany", only_if=bool)
     _after_open()
     _handler()
-    _around(AIOKafkaProducer, "begin_transaction", "before-begin", "after-begin")
+    _deciding()
+    _around(AIOKafkaProducer, "begin_transaction", "before-begin", "after-begin", if_deciding)
     _sends()
-    _after(AIOKafkaProducer, "send_offsets_to_transaction", "after-offsets")
+    _around(AIOKafkaProducer, "send_offsets_to_transaction", "", "after-offsets", if_deciding)
     _commit()
     _after(TransactionalPublisher, "start", "after-producer-start")
     _after(Group, "committed", "after-read-back")
@@ -119,6 +121,23 @@ def install() -> None:
 def if_busy(arguments: Sequence[Any]) -> bool:
     """A revocation of something."""
     return bool(arguments[1])
+
+
+def if_deciding(arguments: Sequence[Any]) -> bool:
+    """A transaction with decisions: to double one of a silent topic would change nothing."""
+    return bool(getattr(arguments[0], "chaos_decides", True))
+
+
+def _deciding() -> None:
+    original = TransactionalPublisher._transact
+
+    async def patched(
+        self: Any, producer: Any, outputs: Sequence[Output], offset: int, metadata: str
+    ) -> None:
+        producer.chaos_decides = any(output.topic in AUDITS for output in outputs)
+        await original(self, producer, outputs, offset, metadata)
+
+    TransactionalPublisher._transact = patched  # type: ignore[method-assign]
 
 
 def _around(owner: type, name: str, before: str, after: str, only_if: Any = None) -> None:
@@ -212,6 +231,9 @@ def _commit() -> None:
     original = AIOKafkaProducer.commit_transaction
 
     async def patched(self: Any) -> None:
+        if not if_deciding((self,)):
+            await original(self)
+            return
         passing("before-commit")
         asyncio.get_running_loop().call_later(IN_COMMIT_S, passing, "in-commit")
         await original(self)
