@@ -228,7 +228,7 @@ async def zombie(stage: Stage, dice: random.Random) -> bool:
 
 async def _sleep_beyond_the_session(dice: random.Random) -> None:
     """Around the moment when others take over, or well after it."""
-    await asyncio.sleep(SESSION_S + dice.choice((0.5, 1.0, 1.5, 2.0, 4.0)))
+    await asyncio.sleep(SESSION_S + dice.choice((1.0, 2.0, 4.0, 6.0, 8.0)))
 
 
 async def term(stage: Stage, dice: random.Random) -> bool:
