@@ -93,6 +93,6 @@ async def test_what_retention_took_is_said(reader: RangeReader, topic: str, boot
 async def test_unknown_topics_and_absent_brokers(reader: RangeReader) -> None:
     with pytest.raises(TopicMissing, match=r"nowhere"):
         await values(reader, Range("nowhere"))
-    with pytest.raises(BrokerUnreachable, match=r"127\.0\.0\.1:1 .*twite broker"):
+    with pytest.raises(BrokerUnreachable, match=r"127\.0\.0\.1:1\. .*twite broker"):
         async with range_reader("127.0.0.1:1"):
             pass

@@ -353,16 +353,6 @@ async def test_an_offset_beyond_the_log_is_said_and_nothing_is_read(
     assert handler.handled == [(0, 1), (0, 2)]
 
 
-async def test_two_workers_with_one_instance_id_are_told_of(
-    bootstrap: str, topics: ToyTopics
-) -> None:
-    handler = ToyHandler(topics.out, topics.audit)
-    config = toy_config(bootstrap, topics, group_instance_id="one", heartbeat_interval_ms=200)
-    with capture_logs() as logs:
-        async with toy.working(config, handler), toy.working(config, handler):
-            await wait_until(lambda: any("same group_instance_id" in log["event"] for log in logs))
-
-
 async def test_views_are_prepared_behind_the_producer_and_released_at_the_end(
     bootstrap: str, topics: ToyTopics
 ) -> None:
