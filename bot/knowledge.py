@@ -82,6 +82,24 @@ class ReplyPart:
     revision: str | None = None
     retracted: bool = False
 
+    @classmethod
+    def of(cls, reply: ReplyCreated) -> "ReplyPart":
+        """As it was made just now."""
+        return cls(
+            reply_id=reply.reply_id,
+            source=reply.in_reply_to,
+            conversation_id=reply.conversation_id,
+            part=reply.part,
+            parts=reply.parts,
+            text=reply.text,
+            facets=reply.facets,
+            langs=reply.langs,
+            visibility=reply.visibility,
+            built_on=reply.built_on,
+            decision_id=reply.decision_id,
+            created_at=reply.created_at,
+        )
+
 
 @dataclass(frozen=True, slots=True)
 class ReplySet:

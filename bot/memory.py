@@ -217,27 +217,10 @@ class NoKnowledge:
 
 def reply_set(decision_id: str, replies: Sequence[ReplyCreated]) -> ReplySet:
     """The reply as it was made just now; ``replies`` are all its parts, at least one."""
-    parts = tuple(_part(reply) for reply in replies)
+    parts = tuple(map(ReplyPart.of, replies))
     first = replies[0]
     private = not is_open(first.visibility)
     return ReplySet(first.in_reply_to, first.conversation_id, decision_id, parts, private)
-
-
-def _part(reply: ReplyCreated) -> ReplyPart:
-    return ReplyPart(
-        reply_id=reply.reply_id,
-        source=reply.in_reply_to,
-        conversation_id=reply.conversation_id,
-        part=reply.part,
-        parts=reply.parts,
-        text=reply.text,
-        facets=reply.facets,
-        langs=reply.langs,
-        visibility=reply.visibility,
-        built_on=reply.built_on,
-        decision_id=reply.decision_id,
-        created_at=reply.created_at,
-    )
 
 
 def _digest(key: tuple[str, ...]) -> bytes:

@@ -130,7 +130,7 @@ def corrected(
     for reply in new[len(replies.standing) :]:
         made = _missing_part(reply, replies, making)
         said.append(made)
-        after[made.reply_id] = _created_part(made)
+        after[made.reply_id] = ReplyPart.of(made)
     parts = tuple(after.values())
     return Verdict(
         Outcome.CORRECTED,
@@ -278,21 +278,4 @@ def _part(reply: ReplyCreated, part: ReplyPart, making: Making, parts: int) -> R
         parts=parts,
         decision_id=making.decision_id,
         revision=making.decision_id,
-    )
-
-
-def _created_part(reply: ReplyCreated) -> ReplyPart:
-    return ReplyPart(
-        reply_id=reply.reply_id,
-        source=reply.in_reply_to,
-        conversation_id=reply.conversation_id,
-        part=reply.part,
-        parts=reply.parts,
-        text=reply.text,
-        facets=reply.facets,
-        langs=reply.langs,
-        visibility=reply.visibility,
-        built_on=reply.built_on,
-        decision_id=reply.decision_id,
-        created_at=reply.created_at,
     )

@@ -36,7 +36,6 @@ log = structlog.get_logger(__name__)
 POLL_TIMEOUT_MS = 200
 POLL_RECORDS = 500
 ASK_RECORDS = 250  # taken in of one partition before the event loop turns
-STOP_TIMEOUT_S = 5.0
 
 
 class Worker(ConsumerRebalanceListener):  # type: ignore[misc]  # aiokafka has no types
