@@ -81,6 +81,7 @@ class Sample:
 
     place: Place
     commit: Commit
+    at_ms: int = 0
 
 
 @dataclass(kw_only=True)

@@ -19,8 +19,10 @@ from confluent_kafka import (
     TopicPartition,
 )
 
+from tests.chaos import history
 from tests.chaos.checker import Sample
 from tests.chaos.facts import OUTPUTS, READ, Commit, Place, Raw, digest
+from tests.chaos.history import Written
 from tests.chaos.wire import WireError, fetch_commits
 
 _QUIET = {"log_level": 0, "error_cb": lambda error: None}
@@ -180,7 +182,7 @@ class Commits(Background):
         for place, commit in now.items():
             if self.last.get(place) != commit:
                 self.last[place] = commit
-                self.samples.append(Sample(place, commit))
+                self.samples.append(Sample(place, commit, int(1000 * time.time())))
         self._stopping.wait(_SAMPLE_S)
 
 
@@ -188,6 +190,17 @@ def read_commits(bootstrap: str, group: str, partitions: int) -> dict[Place, Com
     """What the group has committed for all that it reads. Raises ``WireError``."""
     places = [(topic, p) for topic in READ for p in range(partitions)]
     return fetch_commits(bootstrap, group, places)
+
+
+def commit_history(bootstrap: str, group: str) -> list[Written]:
+    """Every commit of the group whose transaction is through, as the broker's log has them."""
+    consumer = _consumer(bootstrap, "read_committed")
+    try:
+        found = consumer.list_topics(history.TOPIC, timeout=_TIMEOUT_S).topics[history.TOPIC]
+    finally:
+        consumer.close()
+    records = read_committed(bootstrap, [history.TOPIC], len(found.partitions))
+    return list(history.commits(records, group))
 
 
 def ends(bootstrap: str, topics: Sequence[str], partitions: int) -> dict[Place, tuple[int, int]]:

@@ -5,6 +5,7 @@ faults of each kind happened, and how long it took.
 """
 
 import asyncio
+import json
 import os
 import random
 import signal
@@ -14,6 +15,7 @@ from collections import Counter
 from collections.abc import AsyncIterator, Callable, Iterable
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 from confluent_kafka import KafkaException
@@ -248,6 +250,18 @@ class Run:
         if process.returncode:
             self._wrong("views", told.decode()[-1000:])
 
+    async def keep(self, folder: Path) -> None:
+        """The broker's log, and every commit: as its log has them, and as a sample found them."""
+        (folder / "kafka.log").write_bytes(self.stage.broker.log.read_bytes())
+        written = await asyncio.to_thread(readers.commit_history, self.stage.servers, GROUP)
+        told = [("written", w.at_ms, w.place, w.commit) for w in written]
+        told += [("sampled", s.at_ms, s.place, s.commit) for s in self.stage.commits.samples]
+        lines = (
+            json.dumps([what, at_ms, *place, commit.offset, commit.metadata])
+            for what, at_ms, place, commit in sorted(told, key=lambda one: one[1])
+        )
+        (folder / "commits.jsonl").write_text("\n".join(lines) + "\n")
+
     def stop_badly(self, names: Iterable[str]) -> None:
         for name in names:
             self._wrong("stop", f"{name} did not stop gently")
@@ -283,6 +297,8 @@ async def run(setting: Setting, say: Say = print) -> Result:
             await play.nothing_more()
             await play.views_agree()
         play.crashes()
+        if setting.logs:
+            await play.keep(setting.logs)
     play.result.aborted = play.feeding.aborted
     play.result.seconds = time.monotonic() - started
     return play.result
