@@ -76,6 +76,7 @@ class Batch:
     def _next_reader(self) -> Reply | None:
         if self._reading is None and self.waiting and len(self._rows) < self._limit:
             self._reading = self.waiting.popleft()
+            self._reading.begin()
         return self._reading
 
     def _join(self, reply: Reply, logits: Tensor) -> None:

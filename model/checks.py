@@ -6,11 +6,12 @@ the limit and holds none of the text.
 
 import math
 
-from model.engine import GenerationRequest, RequestRefused, Sampling
+from model.engine import DeadlineExceeded, GenerationRequest, RequestRefused, Sampling
 
 
 def check_request(request: GenerationRequest, *, vocabulary: int, context_length: int) -> None:
-    """Raise ``RequestRefused`` unless the request can be answered.
+    """Raise ``RequestRefused`` unless the request can be answered, ``DeadlineExceeded`` where it
+    comes too late already.
 
     ``vocabulary``: ids run from 0 to this, excluded. A prompt must leave room for one token
     in ``context_length``; a reply that then fills the context ends with ``length``.
@@ -26,6 +27,15 @@ def check_request(request: GenerationRequest, *, vocabulary: int, context_length
     if min(ids) < 0 or max(ids) >= vocabulary:
         raise RequestRefused(f"The prompt has ids outside the vocabulary of {vocabulary} tokens.")
     check_sampling(request.sampling)
+    if request.deadline is not None:
+        _check_deadline(request.deadline)
+
+
+def _check_deadline(seconds: float) -> None:
+    if math.isnan(seconds):
+        raise RequestRefused("The deadline is not a number of seconds.")
+    if seconds <= 0:
+        raise DeadlineExceeded("The request's deadline passed before it was submitted.")
 
 
 def check_sampling(sampling: Sampling) -> None:

@@ -10,9 +10,11 @@ Its tokenizer is bytes: ids 0 to 255 are the bytes of UTF-8, ids above are contr
 import asyncio
 import hashlib
 import re
+import time
 from array import array
 from collections import deque
 from collections.abc import AsyncIterator, Sequence
+from dataclasses import replace
 from itertools import groupby
 
 from model.checks import check_request
@@ -20,6 +22,7 @@ from model.engine import (
     Capacity,
     ChatMessage,
     Chunk,
+    DeadlineExceeded,
     EngineDescription,
     EngineUnavailable,
     FinishReason,
@@ -28,9 +31,14 @@ from model.engine import (
     Part,
     Prompt,
     RequestRefused,
+    Sampling,
+    Score,
     Segment,
+    Timings,
 )
+from model.stats import EngineStats
 from model.stopping import StopStrings
+from model.tally import Tally
 
 VERSION = "1"
 END = 256
@@ -102,7 +110,10 @@ class _Job:
         self.request = request
         self.done: asyncio.Future[FinishReason] = asyncio.get_running_loop().create_future()
         self.timer: asyncio.TimerHandle | None = None
+        self.deadline: asyncio.TimerHandle | None = None
         self.admitted = False
+        self.submitted = time.monotonic()
+        self.queued_s = 0.0
 
 
 class EchoEngine:
@@ -128,6 +139,7 @@ class EchoEngine:
         self._jobs: dict[str, _Job] = {}
         self._waiting: deque[_Job] = deque()
         self._busy = 0
+        self._tally = Tally()
 
     async def start(self) -> None:
         """Ready at once."""
@@ -141,12 +153,15 @@ class EchoEngine:
 
     async def generate(self, request: GenerationRequest) -> Generation:
         """The whole reply; raises ``RequestRefused`` or ``EngineUnavailable``."""
-        job = self._submit(request)
-        try:
-            reason = await job.done
-        finally:
-            self._end(job, None)
-        return self._reply(request, reason)
+        with self._tally.request() as finish:
+            job = self._submit(request)
+            try:
+                reason = await job.done
+            finally:
+                self._end(job, None)
+            made = replace(self._reply(request, reason), timings=_timings(job))
+            finish(made)
+            return made
 
     async def stream(self, request: GenerationRequest) -> AsyncIterator[Chunk]:
         """The reply word by word, all of it once the latency is over."""
@@ -166,6 +181,21 @@ class EchoEngine:
         queued = sum(len(job.request.prompt.token_ids) for job in self._waiting)
         free = self._slots - self._busy if self._running else 0
         return Capacity(self._slots, free, queued)
+
+    async def score(self, prompt: Prompt, output_ids: Sequence[int], sampling: Sampling) -> Score:
+        """Compare with what it says itself; of a token that differs, the margin is 1."""
+        request = GenerationRequest("score", prompt, sampling)
+        check_request(request, vocabulary=VOCABULARY, context_length=self._context_length)
+        own, zeros = self._reply(request, "stop").token_ids, (0.0,) * len(output_ids)
+        for n, token in enumerate(output_ids):
+            if n >= len(own) or own[n] != token:
+                return Score(zeros, "diverged", n, 1.0)
+        return Score(zeros, "identical")
+
+    def stats(self) -> EngineStats:
+        """Counters, slots taken, requests that wait."""
+        waiting = len(self._waiting)
+        return self._tally.now(running=self._busy, waiting=waiting, down=not self._running)
 
     def describe(self) -> EngineDescription:
         """A constant; the "weights" are this engine's version."""
@@ -192,6 +222,10 @@ class EchoEngine:
             raise EngineUnavailable(f"The queue is full ({self._max_queued} requests wait).")
         job = self._jobs[request.id] = _Job(request)
         self._waiting.append(job)
+        if request.deadline is not None:
+            late = DeadlineExceeded("The request's deadline passed.")
+            loop = asyncio.get_running_loop()
+            job.deadline = loop.call_later(request.deadline, self._end, job, late)
         self._admit()
         return job
 
@@ -200,6 +234,7 @@ class EchoEngine:
         while self._running and self._waiting and self._busy < self._slots:
             job = self._waiting.popleft()
             job.admitted = True
+            job.queued_s = time.monotonic() - job.submitted
             self._busy += 1
             if self._latency <= 0:
                 self._end(job, "stop")
@@ -212,8 +247,9 @@ class EchoEngine:
         if self._jobs.get(job.request.id) is not job:
             return
         del self._jobs[job.request.id]
-        if job.timer:
-            job.timer.cancel()
+        for timer in (job.timer, job.deadline):
+            if timer:
+                timer.cancel()
         if job.admitted:
             self._busy -= 1
         else:
@@ -233,6 +269,16 @@ class EchoEngine:
         if len(ids) > limit:
             ids, reason = ids[:limit], "length"
         return Generation(self.tokenizer.decode(ids), ids, (0.0,) * len(ids), reason)
+
+
+def _timings(job: _Job) -> Timings:
+    total = time.monotonic() - job.submitted
+    return Timings(
+        queued_s=job.queued_s,
+        first_token_s=total,
+        total_s=total,
+        prompt_tokens=len(job.request.prompt.token_ids),
+    )
 
 
 def _tell(done: asyncio.Future[FinishReason], how: FinishReason | EngineUnavailable | None) -> None:

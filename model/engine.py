@@ -1,12 +1,15 @@
 """The ``Engine`` protocol: what every engine promises, whatever runs behind it.
 
 Prompts and outputs are token ids. An engine draws the n-th token of a reply with a
-generator seeded by (``Sampling.seed``, n), so a reply does not depend on its neighbours.
+generator seeded by (``Sampling.seed``, n), so a reply does not depend on its neighbours. What
+engines count of themselves is in ``model.stats``.
 """
 
 from collections.abc import AsyncIterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Literal, Protocol
+
+from model.stats import EngineStats
 
 FinishReason = Literal["stop", "length", "cancelled"]
 Role = Literal["system", "user", "assistant"]
@@ -67,11 +70,36 @@ class Prompt:
 
 @dataclass(frozen=True, slots=True)
 class GenerationRequest:
-    """One reply to make. ``id`` is unique among the requests in flight."""
+    """One reply to make. ``id`` is unique among the requests in flight.
+
+    ``priority``: the higher, the earlier it gets a slot. ``deadline``: seconds from submission,
+    after which it ends as ``DeadlineExceeded``. ``adapter``: name of the LoRA weights to answer
+    with. ``cache_key``: the private talk or thread that this prompt belongs to, whose earlier
+    turns an engine may have kept; no output ever depends on it.
+    """
 
     id: str
     prompt: Prompt
     sampling: Sampling
+    priority: int = 0
+    deadline: float | None = None
+    adapter: str | None = None
+    cache_key: str | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Timings:
+    """What a reply cost. Seconds since the request was submitted, and prompt tokens.
+
+    ``queued_s``: until the model began to read; ``first_token_s``: until the first token was
+    drawn (0 where none was); ``cached_tokens``: of the prompt, those that were not read again.
+    """
+
+    queued_s: float = 0.0
+    first_token_s: float = 0.0
+    total_s: float = 0.0
+    prompt_tokens: int = 0
+    cached_tokens: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,6 +110,22 @@ class Generation:
     token_ids: tuple[int, ...]
     logprobs: tuple[float, ...]
     finish_reason: FinishReason
+    timings: Timings = field(default=Timings(), compare=False)
+
+
+@dataclass(frozen=True, slots=True)
+class Score:
+    """Whether a model would draw the tokens of a recorded reply again, from one forward pass.
+
+    ``logprobs``: one per recorded token, as in ``Generation``. ``diverged_at``: number of the
+    first token that it would not draw, and ``margin``: how far that one was from being drawn, in
+    logits where sampling is greedy, else in probability; numeric noise is no divergence.
+    """
+
+    logprobs: tuple[float, ...]
+    verdict: Literal["identical", "diverged"]
+    diverged_at: int | None = None
+    margin: float | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -125,6 +169,18 @@ class EngineUnavailable(EngineError):
     """The engine is down or full for now: the same request may work later."""
 
     code = "engine-unavailable"
+
+
+class DeadlineExceeded(EngineUnavailable):
+    """The request's own deadline passed before it was answered."""
+
+    code = "deadline"
+
+
+class NotSupported(EngineError):
+    """This engine cannot do that at all (``score``, an adapter); another one may."""
+
+    code = "not-supported"
 
 
 class RequestRefused(EngineError):
@@ -181,7 +237,8 @@ class Engine(Protocol):
     async def generate(self, request: GenerationRequest) -> Generation:
         """The whole reply. Cancelling the task cancels the request.
 
-        Raises ``RequestRefused`` before the model is touched, or ``EngineUnavailable``.
+        Raises ``RequestRefused`` before the model is touched, or ``EngineUnavailable`` (as
+        ``DeadlineExceeded`` where it is the request's own deadline that passed).
         """
         ...
 
@@ -193,6 +250,17 @@ class Engine(Protocol):
         """End a request early; it finishes as ``cancelled``. Unknown ids are fine."""
         ...
 
+    async def score(self, prompt: Prompt, output_ids: Sequence[int], sampling: Sampling) -> Score:
+        """Would ``sampling`` draw ``output_ids`` behind ``prompt`` again?
+
+        Raises ``RequestRefused``, ``EngineUnavailable``, or ``NotSupported``.
+        """
+        ...
+
     def capacity(self) -> Capacity: ...
 
     def describe(self) -> EngineDescription: ...
+
+    def stats(self) -> EngineStats:
+        """What was counted since the engine was made, and what it holds now."""
+        ...

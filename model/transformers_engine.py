@@ -9,8 +9,9 @@ engine stops, or their own cancellation, which frees the row at the next step.
 import asyncio
 import threading
 from collections import deque
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from concurrent.futures import Future
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -26,10 +27,16 @@ from model.engine import (
     EngineUnavailable,
     Generation,
     GenerationRequest,
+    NotSupported,
+    Prompt,
     RequestRefused,
+    Sampling,
+    Score,
 )
 from model.libraries import library_versions
 from model.reply import Reply
+from model.stats import EngineStats
+from model.tally import Tally
 from model.threads import configure_environment
 from model.weights import ModelFiles, quiet, resolve
 
@@ -75,6 +82,7 @@ class TransformersEngine:
         self._tokenizer: HfChatTokenizer | None = None
         self._description: EngineDescription | None = None
         self._vocabulary = 0
+        self._tally = Tally()
         # What follows is shared with the engine's thread, under this condition.
         self._changed = threading.Condition()
         self._thread: threading.Thread | None = None
@@ -128,26 +136,22 @@ class TransformersEngine:
 
     async def generate(self, request: GenerationRequest) -> Generation:
         """The whole reply; raises ``RequestRefused`` or ``EngineUnavailable``."""
-        reply = self._submit(request, streamed=False)
-        try:
+        with self._tally.request() as finish, self._submitted(request, streamed=False) as reply:
             while True:
-                chunk = await reply.next_chunk()
-                if chunk.generation:
-                    return chunk.generation
-        finally:
-            self._leave(reply)
+                if made := (await reply.next_chunk()).generation:
+                    finish(made)
+                    return made
 
     async def stream(self, request: GenerationRequest) -> AsyncIterator[Chunk]:
         """The reply piece by piece; leaving the loop early cancels the request."""
-        reply = self._submit(request, streamed=True)
-        try:
+        with self._tally.request() as finish, self._submitted(request, streamed=True) as reply:
             while True:
                 chunk = await reply.next_chunk()
+                if chunk.generation:
+                    finish(chunk.generation)
                 yield chunk
                 if chunk.generation:
                     return
-        finally:
-            self._leave(reply)
 
     async def cancel(self, request_id: str) -> None:
         """The request finishes as ``cancelled`` at the next step, with what it has by then."""
@@ -155,7 +159,29 @@ class TransformersEngine:
             if reply := self._in_flight.get(request_id):
                 reply.wanted_end = True
 
+    async def score(self, prompt: Prompt, output_ids: Sequence[int], sampling: Sampling) -> Score:
+        """Not yet: raises ``NotSupported``."""
+        raise NotSupported("The transformers engine cannot score a recorded reply yet.")
+
+    def stats(self) -> EngineStats:
+        """Counters, and how full the batch is now."""
+        with self._changed:
+            there, running = len(self._in_flight), self._running
+        return self._tally.now(
+            running=min(there, self._slots),
+            waiting=max(0, there - self._slots),
+            down=not running,
+        )
+
     # --- the callers' side --------------------------------------------------------------------
+
+    @contextmanager
+    def _submitted(self, request: GenerationRequest, *, streamed: bool) -> Iterator[Reply]:
+        reply = self._submit(request, streamed=streamed)
+        try:
+            yield reply
+        finally:
+            self._leave(reply)
 
     def _submit(self, request: GenerationRequest, *, streamed: bool) -> Reply:
         """Check the request and put it where the engine's thread finds it."""
@@ -178,8 +204,8 @@ class TransformersEngine:
 
     def _leave(self, reply: Reply) -> None:
         """The caller is gone, with its answer or without: the id may be used again."""
+        reply.leave()
         with self._changed:
-            reply.wanted_end = True
             if self._in_flight.get(reply.request.id) is reply:
                 del self._in_flight[reply.request.id]
 
