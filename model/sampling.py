@@ -40,7 +40,7 @@ def draw(logits: Logits, sampling: Sampling, n: int, seen: Collection[int] = ())
     reply so far, for the repetition penalty. Of equal logits the smaller id counts as the
     larger one. Raises ``ValueError`` where no logit is finite.
     """
-    scores = _penalised(logits, sampling.repetition_penalty, seen)
+    scores = penalised(logits, sampling.repetition_penalty, seen)
     if sampling.temperature == 0:
         return int(np.argmax(scores))
     ids, probabilities = kept(scores, sampling)
@@ -78,7 +78,11 @@ def log_probability(logits: Logits, token_id: int) -> float:
     return float(wide[token_id] - peak - np.log(np.exp(wide - peak).sum()))
 
 
-def _penalised(logits: Logits, penalty: float, seen: Collection[int]) -> Floats:
+def penalised(logits: Logits, penalty: float, seen: Collection[int]) -> Floats:
+    """The logits as they compete: ids that were there before less likely, NaN impossible.
+
+    Raises ``ValueError`` where no logit is finite.
+    """
     scores = logits.astype(np.float64)
     scores[np.isnan(scores)] = -np.inf
     if penalty != 1 and seen:
