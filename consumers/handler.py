@@ -1,7 +1,7 @@
-"""What a worker is given: a handler, and the three kinds of error it may raise.
+"""What a worker is given: a handler, and the kinds of error it may raise.
 
 Errors are named by what the runtime does next, as in kopf: try again, give up on
-this record, or stop this partition.
+this record, or stop this partition. ``NotYet`` is no error: the record's time has not come.
 """
 
 from collections.abc import Hashable, Sequence
@@ -14,6 +14,15 @@ from schemas.record import Output, Record
 
 class RetryLater(Exception):
     """Trouble that may pass: the record waits in its lane and is handled again."""
+
+
+class NotYet(Exception):
+    """It is too early for this record: it waits in its lane, without a slot and without using up
+    an attempt, and is handled again after ``seconds``."""
+
+    def __init__(self, seconds: float) -> None:
+        super().__init__(f"in {seconds:g} s")
+        self.seconds = seconds
 
 
 class GiveUp(Exception):
@@ -62,8 +71,8 @@ class Handler(Protocol):
         """The slow part: everything to publish for this record, at least its one outcome
         (nothing is allowed for records of ``silent_topics`` only).
 
-        ``attempt`` counts from 1. Raises ``RetryLater``, ``GiveUp`` or ``StopPartition``;
-        any other exception counts as ``RetryLater``.
+        ``attempt`` counts from 1. Raises ``RetryLater``, ``NotYet``, ``GiveUp`` or
+        ``StopPartition``; any other exception counts as ``RetryLater``.
         """
         ...
 

@@ -3,9 +3,10 @@
 In: lanes with ``Work``. A slot takes the record whose turn it is, hands it to the handler, and
 goes on with the next; what comes out goes to the record's partition to be published. Errors
 are treated by their kind: retry later (parked in its lane, which stays busy, with back-off, at
-most so many times), give up (a dead letter), stop the partition. A record that takes longer
-than its deadline is cancelled and given up. Where even giving up fails, it is tried again as
-often; then the partition stands still before that record, which is neither lost nor passed.
+most so many times), not yet (parked as long and as often as the handler says), give up (a dead
+letter), stop the partition. A record that takes longer than its deadline is cancelled and given
+up. Where even giving up fails, it is tried again as often; then the partition stands still before
+that record, which is neither lost nor passed.
 """
 
 import asyncio
@@ -19,7 +20,7 @@ import structlog
 from consumers.backoff import full_jitter
 from consumers.config import WorkerConfig
 from consumers.errors import told
-from consumers.handler import GiveUp, Job, RetryLater, StopPartition
+from consumers.handler import GiveUp, Job, NotYet, RetryLater, StopPartition
 from consumers.lanes import Lanes
 from consumers.metrics import Metrics
 from consumers.outbox import Kind
@@ -182,6 +183,9 @@ class Slots:
             self._done(lane)
         except RetryLater:
             self._park(lane, work)
+        except NotYet as error:
+            self._wait(lane, work, error.seconds)
+            lost = ""
         except _GivingUpFailed as error:
             self._giving_up_failed(lane, work, error.__cause__ or error)
         except StopPartition as error:
@@ -217,7 +221,7 @@ class Slots:
             self._metrics.lost_seconds.add(lost, by=seconds)
 
     async def _outcome(self, work: Work) -> tuple[Kind, Sequence[Output]]:
-        """The outputs of one attempt, a dead letter's included. Raises ``RetryLater``,
+        """The outputs of one attempt, a dead letter's included. Raises ``RetryLater``, ``NotYet``,
         ``StopPartition`` or ``_GivingUpFailed``."""
         try:
             if isinstance(work.job, GiveUp):
@@ -234,7 +238,7 @@ class Slots:
         """An attempt failed: the reason to give up now; raises where there is none."""
         if isinstance(error, GiveUp):
             return error
-        if isinstance(error, StopPartition):
+        if isinstance(error, StopPartition | NotYet):
             raise error
         if work.ending == "deadline":
             return GiveUp("deadline", f"no answer within {self._config.deadline_s:g} s")
@@ -283,8 +287,17 @@ class Slots:
         place = where(work.record)
         log.info("retry later", attempt=work.attempts, delay_s=round(delay, 3), **place)
         self._metrics.retries.add(work.record.topic)
+        self._leave_for(lane, work, delay)
+
+    def _wait(self, lane: Lane, work: Work, seconds: float) -> None:
+        """Its time has not come: no attempt was made."""
+        work.attempts -= 1
+        log.debug("not yet", delay_s=round(seconds, 3), **where(work.record))
+        self._leave_for(lane, work, seconds)
+
+    def _leave_for(self, lane: Lane, work: Work, seconds: float) -> None:
         self.parked += 1
-        asyncio.get_running_loop().call_later(delay, self._unpark, lane, work)
+        asyncio.get_running_loop().call_later(seconds, self._unpark, lane, work)
 
     def _unpark(self, lane: Lane, work: Work) -> None:
         self.parked -= 1

@@ -11,7 +11,7 @@ from aiokafka import TopicPartition
 from structlog.testing import capture_logs
 
 from consumers.config import WorkerConfig
-from consumers.handler import GiveUp, Job, RetryLater, StopPartition
+from consumers.handler import GiveUp, Job, NotYet, RetryLater, StopPartition
 from consumers.metrics import Metrics
 from consumers.slots import Slots, Work
 from schemas.record import Output, Record
@@ -246,3 +246,34 @@ async def test_handlers_that_never_wait_let_the_loop_turn() -> None:
         most = max(most, len(partition.finished) - before)
         before = len(partition.finished)
     assert most <= 5
+
+
+class Early(Handler):
+    """For ``early`` records the time comes at the fifth look, which is the first attempt."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.attempts: list[int] = []
+        self.running: list[int] = []
+
+    async def handle(self, job: Job, *, attempt: int) -> Sequence[Output]:
+        self.running.append(job.record.offset)
+        if job.record.value == b"early":
+            self.attempts.append(attempt)
+            if len(self.attempts) < 5:
+                raise NotYet(0.001)
+        return [LETTER]
+
+
+async def test_a_record_whose_time_has_not_come_keeps_its_lane_but_no_slot_and_no_attempt() -> None:
+    metrics = Metrics()
+    partition, slots = Partition(handler := Early()), slots_of(metrics, wanted=lambda: 1)
+    put(slots, partition, 7, b"early", dispatch=False)
+    put(slots, partition, 8, b"fine", dispatch=False)
+    put(slots, partition, 9, b"fine", lane="b")
+    await wait_until(lambda: len(partition.finished) == 3)
+    assert [offset for offset, _, _ in partition.finished] == [9, 7, 8]
+    assert handler.attempts == [1] * 5
+    assert handler.running[:2] == [7, 9], "the only slot was free meanwhile"
+    assert slots.parked == 0
+    assert not metrics.retries.family().samples
