@@ -98,6 +98,8 @@ class AssignedPartition:
         self._recover = recover
         self._published = published
         self._outcomes: Mapping[int, int] = {}  # on the log already: offset, Kafka's time in ms
+        self._last_outcome = -1
+        self._stale = False  # the group's offset is behind them, and nothing new may come
         self._metrics = metrics
         self._seek = seek
         self._let_go = let_go
@@ -137,6 +139,8 @@ class AssignedPartition:
             return False
         if _has_outcome(self._outcomes, offset, timestamp_ms):
             self._tracker.finish((offset,))
+            if offset == self._last_outcome:
+                self._commit_soon()
             return False
         self._timestamps[offset] = timestamp_ms
         return True
@@ -144,6 +148,12 @@ class AssignedPartition:
     def finish(self, offset: int, outputs: Sequence[Output], kind: Kind = "done") -> None:
         """A record's outcome is ready to be published."""
         self._outbox.add(offset, outputs, kind)
+        self._idle.clear()
+        self._wake.set()
+
+    def _commit_soon(self) -> None:
+        """All whose outcome the group's offset did not know have passed: let it know again."""
+        self._stale = True
         self._idle.clear()
         self._wake.set()
 
@@ -256,7 +266,7 @@ class AssignedPartition:
             while True:
                 await self._wake.wait()
                 self._wake.clear()
-                while self._outbox:
+                while self._outbox or self._stale:
                     await self._publish(tracker)
                 self._idle.set()
         except Fenced:
@@ -286,6 +296,7 @@ class AssignedPartition:
         """Whatever it holds is another owner's: cancel what runs, leave the rest."""
         self.shut()
         self._outbox.clear()
+        self._stale = False
         self._idle.set()
         self._cancel_running()
 
@@ -297,6 +308,7 @@ class AssignedPartition:
         start = await self._find(None if committed is None else committed.offset)
         committed = committed or Committed(start)
         self._outcomes = await self._look_up(committed, committed.offset)
+        self._last_outcome = max(self._outcomes, default=-1)
         tracker = OffsetTracker(committed)
         self._tracker = tracker
         self._open = True
@@ -344,7 +356,7 @@ class AssignedPartition:
         return behind
 
     async def _publish(self, tracker: OffsetTracker) -> None:
-        batch = self._outbox.batch()
+        batch = self._outbox.batch() if self._outbox else []
         offsets = [finished.offset for finished in batch]
         outputs = [output for finished in batch for output in finished.outputs]
         offset, metadata = tracker.commit_with(offsets)
@@ -367,6 +379,7 @@ class AssignedPartition:
                 self._refused(batch, error)
         else:
             self._failures = 0
+            self._stale = False
             self._metrics.transactions.add("committed")
             self._metrics.transaction_seconds.add(time.monotonic() - started)
             self._metrics.transaction_records.add(len(batch))
@@ -411,7 +424,9 @@ class AssignedPartition:
 
         if committed.offset > tracker.end or any(map(is_through, tracker.unfinished - ours)):
             raise Fenced(f"{self.source}: another worker finished what is in flight here")
-        self._done(tracker, self._outbox.take_out(lambda f: is_through(f.offset)))
+        through = self._outbox.take_out(lambda f: is_through(f.offset))
+        self._done(tracker, through)
+        self._stale = any(f.offset in outcomes for f in through)
 
     async def _restart(self, *, recover: bool = False) -> Committed | None:
         """A fresh producer, then the committed offset; tries until it works."""

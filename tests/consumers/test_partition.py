@@ -254,6 +254,20 @@ async def test_what_has_its_outcome_is_not_handled_again_though_the_offset_went_
     await wait_until(lambda: broker.committed == Committed(7))
 
 
+async def test_an_offset_that_went_back_is_committed_again_though_nothing_new_comes(
+    open_partition: Opener,
+) -> None:
+    broker = FakeBroker(committed=Committed(3), outcomes={3: 1_000, 4: 1_000, 6: 1_000})
+    partition = open_partition(broker)
+    await wait_until(lambda: partition.is_open)
+    assert [o for o in range(3, 6) if partition.take(o, timestamp_ms=990)] == [5]
+    assert broker.committed == Committed(3), "not before the last of them has passed"
+    assert not partition.take(6, timestamp_ms=990)
+    await wait_until(lambda: broker.committed == Committed(5, frozenset({6})))
+    assert not broker.outputs
+    assert broker.calls.count("publish 0") == 1
+
+
 async def test_an_outcome_from_before_the_record_is_of_another_log(open_partition: Opener) -> None:
     broker = FakeBroker(outcomes={0: 1_000, 1: 90_000})
     partition = open_partition(broker)
@@ -287,6 +301,7 @@ async def test_a_commit_that_the_broker_forgot_is_not_published_again(
         broker.outputs, broker.outcomes = [output("zero")], {0: 600}
     partition.finish(0, [output("zero")])
     await wait_until(lambda: not partition.pending)
+    await wait_until(lambda: broker.committed == Committed(1))
     partition.finish(1, [output("one")])
     await wait_until(lambda: broker.committed == Committed(2))
     assert [out.value for out in broker.outputs] == [b"zero", b"one"]
