@@ -1,8 +1,9 @@
 """Continuous batching: requests join and leave between two steps of the model.
 
 In come replies that wait; they tell their callers themselves when they end. One step is: let go
-of who was cancelled, read a bounded piece of the newcomers' prompts, one more token for
-everybody. The bound is what neighbours wait at most for somebody's long prompt.
+of who was cancelled, read a bounded piece of the newcomers' prompts (or of a recorded reply that
+is to be scored), one more token for everybody. The bound is what neighbours wait at most for
+somebody's long prompt.
 """
 
 from collections import deque
@@ -11,6 +12,7 @@ from torch import Tensor
 
 from model.engine import EngineUnavailable
 from model.reply import Reply
+from model.rescoring import Scoring
 from model.sampling import draw
 from model.slots import Slots
 
@@ -30,6 +32,7 @@ class Batch:
         self._end_ids = end_ids
         self._read_tokens = read_tokens
         self.waiting: deque[Reply] = deque()
+        self.scoring: deque[Scoring] = deque()
         self._reading: Reply | None = None
         self._rows: list[Reply] = []
 
@@ -37,16 +40,19 @@ class Batch:
         """One step for everybody; whatever it raises, ``clear`` knows whom it concerns."""
         self._let_go()
         self._read_newcomers()
+        self._score()
         self._decode()
 
     def __bool__(self) -> bool:
-        return bool(self.waiting or self._reading or self._rows)
+        return bool(self.waiting or self._reading or self._rows or self.scoring)
 
-    def clear(self) -> list[Reply]:
+    def clear(self) -> list[Reply | Scoring]:
         """Forget everybody; returns all whom this batch still held."""
-        held = [*self._rows, *self.waiting, *([self._reading] if self._reading else [])]
+        held: list[Reply | Scoring] = [*self._rows, *self.waiting, *self.scoring]
+        held += [self._reading] if self._reading else []
         self._rows, self._reading = [], None
         self.waiting.clear()
+        self.scoring.clear()
         return held
 
     def _let_go(self) -> None:
@@ -74,10 +80,21 @@ class Batch:
                 self._join(reply, logits)
 
     def _next_reader(self) -> Reply | None:
-        if self._reading is None and self.waiting and len(self._rows) < self._limit:
+        scoring = bool(self.scoring) and self.scoring[0].begun  # it has the reading row
+        room = len(self._rows) < self._limit and not scoring
+        if self._reading is None and self.waiting and room:
             self._reading = self.waiting.popleft()
             self._reading.begin()
         return self._reading
+
+    def _score(self) -> None:
+        """A piece of the recorded reply whose turn it is, where nobody else reads."""
+        if (
+            self.scoring
+            and self._reading is None
+            and self.scoring[0].step(self._slots, self._read_tokens)
+        ):
+            self.scoring.popleft()
 
     def _join(self, reply: Reply, logits: Tensor) -> None:
         """Draw the first token; if there are to be more, the newcomer gets the next row."""

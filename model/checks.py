@@ -5,6 +5,7 @@ the limit and holds none of the text.
 """
 
 import math
+from collections.abc import Sequence
 
 from model.engine import DeadlineExceeded, GenerationRequest, RequestRefused, Sampling
 
@@ -24,11 +25,37 @@ def check_request(request: GenerationRequest, *, vocabulary: int, context_length
             f"The prompt has {len(ids)} tokens; the model takes {context_length - 1} at most, "
             "so that one is left for the reply. Give it less context."
         )
-    if min(ids) < 0 or max(ids) >= vocabulary:
-        raise RequestRefused(f"The prompt has ids outside the vocabulary of {vocabulary} tokens.")
+    _check_ids("prompt", ids, vocabulary)
     check_sampling(request.sampling)
     if request.deadline is not None:
         _check_deadline(request.deadline)
+
+
+def check_recorded(
+    prompt_ids: Sequence[int],
+    output_ids: Sequence[int],
+    sampling: Sampling,
+    *,
+    vocabulary: int,
+    context_length: int,
+) -> None:
+    """Raise ``RequestRefused`` unless the recorded reply can be scored: none longer than an engine
+    of this ``context_length`` would have made."""
+    if not prompt_ids or not output_ids:
+        raise RequestRefused(f"The {'recorded reply' if prompt_ids else 'prompt'} is empty.")
+    if len(prompt_ids) + len(output_ids) > context_length:
+        raise RequestRefused(
+            f"Prompt and recorded reply have {len(prompt_ids)} and {len(output_ids)} tokens; "
+            f"the model takes {context_length} together. Set a longer context."
+        )
+    _check_ids("prompt", prompt_ids, vocabulary)
+    _check_ids("recorded reply", output_ids, vocabulary)
+    check_sampling(sampling)
+
+
+def _check_ids(what: str, ids: Sequence[int], vocabulary: int) -> None:
+    if min(ids) < 0 or max(ids) >= vocabulary:
+        raise RequestRefused(f"The {what} has ids outside the vocabulary of {vocabulary} tokens.")
 
 
 def _check_deadline(seconds: float) -> None:

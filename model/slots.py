@@ -113,10 +113,11 @@ class Slots:
         self._layers = [SlotLayer(self._step, slots + 1, length) for _ in range(layers)]
         self._cache = Cache(layers=list(self._layers))
 
-    def read(self, token_ids: Sequence[int], start: int) -> Tensor:
+    def read(self, token_ids: Sequence[int], start: int, *, every: bool = False) -> Tensor:
         """Take in a piece of a prompt, positions from ``start``, on the reading row.
 
-        Returns the logits after its last token, shape (vocabulary,).
+        Returns the logits after its last token, shape (vocabulary,); with ``every`` those after
+        each of its tokens, shape (tokens, vocabulary).
         """
         end = start + len(token_ids)
         row = slice(self.reading_row, self.reading_row + 1)
@@ -124,7 +125,8 @@ class Slots:
         self._step.read = (row, slice(0, end))
         positions = torch.arange(start, end, device=self._device)
         ids = torch.tensor([list(token_ids)], device=self._device)
-        return self._forward(ids, positions[None], end)[0]
+        logits = self._forward(ids, positions[None], end, keep=len(token_ids) if every else 1)[0]
+        return logits if every else logits[-1]
 
     def decode(self, token_ids: Sequence[int], positions: Sequence[int]) -> Tensor:
         """One more token for rows 0 to n-1: row i takes ``token_ids[i]`` at ``positions[i]``.
@@ -138,7 +140,7 @@ class Slots:
         self._step.write = where
         self._step.read = (slice(0, count), slice(0, end))
         ids = torch.tensor(list(token_ids), device=self._device)
-        return self._forward(ids[:, None], where[:, None], end)
+        return self._forward(ids[:, None], where[:, None], end)[:, -1]
 
     def move(self, source: int, target: int, length: int) -> None:
         """Make row ``target`` the same as row ``source``, whose first ``length`` count."""
@@ -147,16 +149,17 @@ class Slots:
                 layer.move(source, target, length)
 
     @torch.inference_mode()
-    def _forward(self, ids: Tensor, positions: Tensor, end: int) -> Tensor:
+    def _forward(self, ids: Tensor, positions: Tensor, end: int, keep: int = 1) -> Tensor:
+        """Logits after the last ``keep`` tokens, shape (rows, keep, vocabulary)."""
         output = self._model(
             input_ids=ids,
             position_ids=positions,
             attention_mask=self._mask(positions, end),
             past_key_values=self._cache,
             use_cache=True,
-            logits_to_keep=1,
+            logits_to_keep=keep,
         )
-        logits: Tensor = output.logits[:, -1]
+        logits: Tensor = output.logits[:, -keep:]
         return logits.float()
 
     def _mask(self, positions: Tensor, end: int) -> Tensor:

@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING
 import structlog
 
 from model.chat import HfChatTokenizer
-from model.checks import check_request
+from model.checks import check_recorded, check_request
 from model.engine import (
     Capacity,
     Chunk,
@@ -27,7 +27,6 @@ from model.engine import (
     EngineUnavailable,
     Generation,
     GenerationRequest,
-    NotSupported,
     Prompt,
     RequestRefused,
     Sampling,
@@ -35,6 +34,8 @@ from model.engine import (
 )
 from model.libraries import library_versions
 from model.reply import Reply
+from model.rescoring import Scoring
+from model.scoring import tolerance_of
 from model.stats import EngineStats
 from model.tally import Tally
 from model.threads import configure_environment
@@ -88,7 +89,8 @@ class TransformersEngine:
         self._thread: threading.Thread | None = None
         self._running = False
         self._stopping = False
-        self._inbox: deque[Reply] = deque()
+        self._inbox: deque[Reply | Scoring] = deque()
+        self._scorings = 0
         self._in_flight: dict[str, Reply] = {}
 
     @property
@@ -160,8 +162,31 @@ class TransformersEngine:
                 reply.wanted_end = True
 
     async def score(self, prompt: Prompt, output_ids: Sequence[int], sampling: Sampling) -> Score:
-        """Not yet: raises ``NotSupported``."""
-        raise NotSupported("The transformers engine cannot score a recorded reply yet.")
+        """One forward pass between the steps of those who answer, whom it takes no slot from."""
+        scoring = self._submit_scoring(prompt.token_ids, output_ids, sampling)
+        try:
+            return await asyncio.wrap_future(scoring.done)
+        finally:
+            with self._changed:
+                self._scorings -= 1
+
+    def _submit_scoring(
+        self, prompt_ids: Sequence[int], output_ids: Sequence[int], sampling: Sampling
+    ) -> Scoring:
+        with self._changed:
+            if not self._running:
+                raise EngineUnavailable("The engine is not running.")
+            told = self.describe()
+            limits = {"vocabulary": self._vocabulary, "context_length": told.context_length}
+            check_recorded(prompt_ids, output_ids, sampling, **limits)
+            if self._scorings >= self._max_queued:
+                raise EngineUnavailable(f"The queue is full ({self._max_queued} replies to score).")
+            tolerance = tolerance_of(told.precision)
+            scoring = Scoring(prompt_ids, output_ids, sampling, tolerance)
+            self._scorings += 1
+            self._inbox.append(scoring)
+            self._changed.notify()
+        return scoring
 
     def stats(self) -> EngineStats:
         """Counters, and how full the batch is now."""
@@ -278,7 +303,8 @@ class TransformersEngine:
         with self._changed:
             while not (self._stopping or self._inbox or batch):
                 self._changed.wait()
-            batch.waiting.extend(self._inbox)
+            batch.waiting.extend(item for item in self._inbox if isinstance(item, Reply))
+            batch.scoring.extend(item for item in self._inbox if isinstance(item, Scoring))
             self._inbox.clear()
             return not self._stopping
 

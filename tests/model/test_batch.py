@@ -27,9 +27,11 @@ class RecordingSlots:
     def __init__(self) -> None:
         self.calls: list[tuple[Any, ...]] = []
 
-    def read(self, token_ids: tuple[int, ...], start: int) -> "torch.Tensor":
+    def read(
+        self, token_ids: tuple[int, ...], start: int, *, every: bool = False
+    ) -> "torch.Tensor":
         self.calls.append(("read", len(token_ids), start))
-        return self._say(1)[0]
+        return self._say(len(token_ids)) if every else self._say(1)[0]
 
     def decode(self, token_ids: list[int], positions: list[int]) -> "torch.Tensor":
         self.calls.append(("decode", tuple(positions)))

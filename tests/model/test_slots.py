@@ -60,6 +60,15 @@ def test_a_prompt_in_pieces_is_the_prompt(model: Any) -> None:
     assert close(slots.read(ids[34:], 34), alone(model, ids))
 
 
+def test_the_logits_behind_every_token_can_be_had(model: Any) -> None:
+    ids = list(range(10, 50))
+    slots = slots_of(model, 2, 128)
+    slots.read(ids[:30], 0)
+    logits = slots.read(ids[30:], 30, every=True)
+    assert len(logits) == 10
+    assert all(close(logits[n], alone(model, ids[: 31 + n])) for n in range(10))
+
+
 def test_rows_of_different_length_do_not_mix(model: Any) -> None:
     rows = [list(range(10, 80)), [5, 6, 7], list(range(300, 340))]
     slots = slots_of(model, 3, 128)
