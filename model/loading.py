@@ -36,7 +36,7 @@ def load_model(
     """Load model and tokenizer; raises ``EngineError`` with what is wrong and what to do.
 
     ``device``: ``auto``, ``cpu``, ``cuda`` or ``cuda:N``; several GPUs share a model under
-    ``auto``. ``dtype``: ``auto``, ``bf16``, ``fp16`` or ``fp32``.
+    ``auto``. ``dtype``: ``auto``, ``bf16``, ``fp16`` or ``fp32``, also by torch's long names.
     """
     with quiet_libraries():
         try:
@@ -137,6 +137,7 @@ def _precision(wanted: str, device: str) -> Any:
     import torch
 
     named = {"bf16": torch.bfloat16, "fp16": torch.float16, "fp32": torch.float32}
+    wanted = {"bfloat16": "bf16", "float16": "fp16", "float32": "fp32"}.get(wanted, wanted)
     if wanted in named:
         return named[wanted]
     if wanted != "auto":
