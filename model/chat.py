@@ -35,7 +35,8 @@ _MARKER = re.compile(r"<.+>|\[.+\]", re.DOTALL)
 
 
 class HfChatTokenizer:
-    """``ChatTokenizer`` over a transformers tokenizer that is backed by ``tokenizers``.
+    """``ChatTokenizer`` over a transformers tokenizer that is backed by ``tokenizers``, or over a
+    ``model.portable.PortableTokenizer``, which is one as a value.
 
     Raises ``EngineError`` for a tokenizer without a chat template, or of another kind.
     """
@@ -59,9 +60,19 @@ class HfChatTokenizer:
         self._control |= self._skeleton_controls()
 
     @property
+    def source(self) -> Any:
+        """The tokenizer that this one was made of."""
+        return self._tokenizer
+
+    @property
     def control_ids(self) -> frozenset[int]:
         """All special and added ids, and markers that the template's skeleton brings in."""
         return self._control
+
+    @property
+    def vocabulary(self) -> int:
+        """One more than the highest id."""
+        return max(self._full.get_vocab(with_added_tokens=True).values()) + 1
 
     @property
     def end_of_turn_ids(self) -> frozenset[int]:

@@ -62,10 +62,14 @@ class Segment:
 
 @dataclass(frozen=True, slots=True)
 class Prompt:
-    """A prompt as the model sees it; ``segments`` cover ``token_ids`` without gaps."""
+    """A prompt as the model sees it; ``segments`` cover ``token_ids`` without gaps.
+
+    ``messages``: what it was made of, where the engine may have to send that instead of ids.
+    """
 
     token_ids: tuple[int, ...]
     segments: tuple[Segment, ...]
+    messages: tuple[ChatMessage, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -138,7 +142,8 @@ class Chunk:
 
 @dataclass(frozen=True, slots=True)
 class Capacity:
-    """How much an engine can take now: slots in all, slots free, prompt tokens queued."""
+    """How much an engine can take now: slots in all (none while it is down), slots free, prompt
+    tokens queued."""
 
     slots: int
     free_slots: int
