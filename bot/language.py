@@ -121,5 +121,7 @@ def detector() -> Detect:
     identifier = LanguageIdentifier.from_model_file(MODEL_FILE, norm_probs=True)
     known = set(identifier.labels)
     identifier.set_languages([code for code in NAMES if code in known])
+    # Choosing languages leaves the table by columns, and a text needs a hundred whole rows of it.
+    identifier.nb_ptc = identifier.nb_ptc.copy(order="C")
     classify: Detect = identifier.classify
     return classify
