@@ -36,7 +36,7 @@ from model.engine import (
     Segment,
     Timings,
 )
-from model.stats import EngineStats
+from model.stats import EngineState, EngineStats
 from model.stopping import StopStrings
 from model.tally import Tally
 
@@ -131,6 +131,7 @@ class EchoEngine:
         max_queued: int = 1024,
     ) -> None:
         self.tokenizer = ByteChatTokenizer()
+        self.vocabulary = VOCABULARY
         self._latency = latency_ms / 1000
         self._slots = slots
         self._context_length = context_length
@@ -179,8 +180,8 @@ class EchoEngine:
     def capacity(self) -> Capacity:
         """Slots in all, slots free now, prompt tokens that wait for a slot."""
         queued = sum(len(job.request.prompt.token_ids) for job in self._waiting)
-        free = self._slots - self._busy if self._running else 0
-        return Capacity(self._slots, free, queued)
+        slots = self._slots if self._running else 0
+        return Capacity(slots, max(0, slots - self._busy), queued)
 
     async def score(self, prompt: Prompt, output_ids: Sequence[int], sampling: Sampling) -> Score:
         """Compare with what it says itself; of a token that differs, the margin is 1."""
@@ -195,7 +196,8 @@ class EchoEngine:
     def stats(self) -> EngineStats:
         """Counters, slots taken, requests that wait."""
         waiting = len(self._waiting)
-        return self._tally.now(running=self._busy, waiting=waiting, down=not self._running)
+        state: EngineState = "up" if self._running else "stopped"
+        return self._tally.now(running=self._busy, waiting=waiting, state=state)
 
     def describe(self) -> EngineDescription:
         """A constant; the "weights" are this engine's version."""

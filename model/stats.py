@@ -5,6 +5,9 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from typing import Literal
+
+EngineState = Literal["up", "restarting", "failing", "stopped"]
 
 # Bounds of the buckets in seconds: those of the conventions for gen_ai.server.time_to_first_token
 # and gen_ai.server.time_per_output_token of OpenTelemetry, cut where nobody waits any more.
@@ -38,7 +41,9 @@ class EngineStats:
     ``requests``: by how they ended: a finish reason (``stop``, ``length``, ``cancelled``), or the
     code of an error. ``cached_tokens``: prompt tokens that did not have to be read again.
     ``running``: requests in the batch; ``waiting``: those without a slot; ``cache_use``: share of
-    the memory for keys and values that is taken, 0 to 1. ``down``: nothing can be answered now.
+    the memory for keys and values that is taken, 0 to 1. ``steps``: passes of the model so far
+    (None: an engine that knows of none). ``state``: answers; is being started again; has failed
+    so often that somebody should look, and is tried again now and then; does not run.
     """
 
     requests: Mapping[str, int] = field(default_factory=dict)
@@ -53,4 +58,5 @@ class EngineStats:
     running: int = 0
     waiting: int = 0
     cache_use: float = 0.0
-    down: bool = False
+    steps: int | None = None
+    state: EngineState = "up"

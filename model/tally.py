@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
 from model.engine import EngineError, Generation
-from model.stats import PER_TOKEN, WAITS, Buckets, EngineStats
+from model.stats import PER_TOKEN, WAITS, Buckets, EngineState, EngineStats
 
 ABANDONED = "abandoned"  # the caller went away
 
@@ -77,7 +77,13 @@ class Tally:
             raise
 
     def now(
-        self, *, running: int = 0, waiting: int = 0, cache_use: float = 0.0, down: bool = False
+        self,
+        *,
+        state: EngineState,
+        running: int = 0,
+        waiting: int = 0,
+        cache_use: float = 0.0,
+        steps: int | None = None,
     ) -> EngineStats:
         """Everything counted so far, with what is so now."""
         return EngineStats(
@@ -93,5 +99,6 @@ class Tally:
             running=running,
             waiting=waiting,
             cache_use=cache_use,
-            down=down,
+            steps=steps,
+            state=state,
         )

@@ -83,6 +83,7 @@ class TransformersEngine:
         self._tokenizer: HfChatTokenizer | None = None
         self._description: EngineDescription | None = None
         self._vocabulary = 0
+        self._steps = 0
         self._tally = Tally()
         # What follows is shared with the engine's thread, under this condition.
         self._changed = threading.Condition()
@@ -100,6 +101,11 @@ class TransformersEngine:
             raise EngineUnavailable("The engine has not been started yet.")
         return self._tokenizer
 
+    @property
+    def vocabulary(self) -> int:
+        """Ids run from 0 to this, excluded; 0 before the first start."""
+        return self._vocabulary
+
     def describe(self) -> EngineDescription:
         """Model, weights and versions; ``EngineUnavailable`` before the first start."""
         if self._description is None:
@@ -109,9 +115,10 @@ class TransformersEngine:
     def capacity(self) -> Capacity:
         """Slots in all, slots that nobody holds or waits for, prompt tokens not read yet."""
         with self._changed:
-            free = self._slots - len(self._in_flight) if self._running else 0
+            slots = self._slots if self._running else 0
+            free = slots - len(self._in_flight)
             unread = sum(reply.unread for reply in self._in_flight.values())
-        return Capacity(self._slots, max(0, free), unread)
+        return Capacity(slots, max(0, free), unread)
 
     async def start(self) -> None:
         """Load and warm up; raises ``ModelNotFound`` or ``EngineError``."""
@@ -195,7 +202,8 @@ class TransformersEngine:
         return self._tally.now(
             running=min(there, self._slots),
             waiting=max(0, there - self._slots),
-            down=not running,
+            steps=self._steps,
+            state="up" if running else "stopped",
         )
 
     # --- the callers' side --------------------------------------------------------------------
@@ -288,6 +296,7 @@ class TransformersEngine:
         while self._next_work(batch):
             try:
                 batch.step()
+                self._steps += 1
                 failures = 0
             except Exception as error:
                 failures += 1
