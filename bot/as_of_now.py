@@ -58,14 +58,16 @@ def second_look(
     """Whether the answer may still be published, after the time that it took to make it.
 
     Raises ``ContextChanged`` where something that it was built on may not be used any more, or
-    may be seen by fewer: it is to be made again without.
+    may be seen by fewer: it is to be made again without. Where no view has read anything since
+    the answer was begun, no post can have changed, and only the rules are asked again.
     """
-    now_asked = newest(asked, knowledge)
+    is_news = not trace.positions or knowledge.positions() != trace.positions
+    now_asked = newest(asked, knowledge) if is_news else asked
     verdict, _ = policy.look_again(
         now_asked, policy.Settings.of(setup.bot, setup.limits), knowledge, now
     )
     reason = verdict.reason if isinstance(verdict, policy.Skip) else None
-    if reason is None or reason in _REWRITTEN:
+    if is_news and (reason is None or reason in _REWRITTEN):
         _require_unchanged(trace, now_asked, setup, knowledge)
     rule = RuleVerdict(name="second-look", verdict=policy.SKIP if reason else policy.PASS)
     return trace.judged((rule,)), reason
