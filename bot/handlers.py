@@ -14,10 +14,10 @@ from datetime import datetime
 
 from aiokafka import TopicPartition
 
-from bot import policy
+from bot import corrections, policy
 from bot.activity import Activity, Counted
 from bot.changes import Changes
-from bot.conversation import answer
+from bot.conversation import Decision, answer
 from bot.echoes import Echoes
 from bot.handler import BotHandler, utc_now
 from bot.knowledge import Knowledge
@@ -25,7 +25,7 @@ from bot.known import KnowledgeOfViews
 from bot.memory import NoKnowledge
 from bot.posts import PostsHandler
 from bot.publishing import Publishing
-from bot.quotas import Quotas
+from bot.quotas import Correction, Quotas
 from bot.references import References, ReferencesHandler
 from bot.review_handler import Ask, ReviewsHandler
 from bot.values import Asked, Setup
@@ -163,21 +163,27 @@ class Handlers:
         )
 
     def _ask(self, knowledge: Knowledge) -> Ask:
-        """Answers under the rules of a review, which take nobody's share."""
+        """Answers under the rules of a review, which take no share but that of corrections."""
         settings = policy.Settings.of(self._setup.bot, self._setup.limits)
 
-        async def decide(asked: Asked) -> policy.Verdict:
-            return policy.look_again(asked, settings, knowledge, self._now(), policy.REVIEW)
+        async def ask(asked: Asked, correction: Correction | None = None) -> Decision:
+            async def decide(asked: Asked) -> policy.Verdict:
+                now = self._now()
+                return await corrections.decide(
+                    asked, settings, knowledge, self._quotas, correction, now
+                )
 
-        return functools.partial(
-            answer,
-            setup=self._setup,
-            engine=self._engine,
-            knowledge=knowledge,
-            decide=decide,
-            now=self._now,
-            counter=self._counter,
-        )
+            return await answer(
+                asked,
+                self._setup,
+                self._engine,
+                knowledge,
+                decide=decide,
+                now=self._now,
+                counter=self._counter,
+            )
+
+        return ask
 
     def _knowledge_of(self, partition: int) -> Knowledge:
         if partition not in self._knowledge:

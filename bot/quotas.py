@@ -1,4 +1,5 @@
-"""Quotas: how many answers an author, a thread, a target and everybody together get.
+"""Quotas: how many answers an author, a thread, a target and everybody together get, and how many
+corrections a reply and whoever edits.
 
 In: an input that nothing else stops, and the limits in force. Out: ``Taken``: a share of every
 quota that it counts for, or the name of the first that is used up. Guaranteed: an input takes its
@@ -14,7 +15,7 @@ import asyncio
 import hashlib
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from typing import Any, Literal, Protocol
 
@@ -34,6 +35,9 @@ log = structlog.get_logger(__name__)
 AGAIN_AFTER_S = 5.0  # so long a storage that was away is left alone
 MARK_S = 3600  # so long an input that took its shares is known
 AWAY = (StorageError, OSError, TimeoutError)
+
+Told = tuple[str, str, str | None]
+"""The name of a quota, its rates, and whose it is; none: it does not count."""
 
 
 class QuotasUnavailable(Exception):
@@ -65,6 +69,17 @@ class Claim:
     target: str | None = None
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Correction:
+    """A reply that is to be made anew: the URI that it answers, whose edit asks for it (an
+    account, or the post where that is unknown), and since when it waits."""
+
+    decision_id: str
+    reply: str
+    author: str
+    since: datetime
+
+
 @dataclass(frozen=True, slots=True)
 class Share:
     """One share of one quota: ``key`` is what it is counted under."""
@@ -76,12 +91,14 @@ class Share:
 
 @dataclass(frozen=True, slots=True)
 class Taken:
-    """Whether an input may be answered. ``used_up`` names the quota that says no and its rate;
-    ``again``: it had its shares before; ``local``: counted here, the shared storage is away."""
+    """Whether an input may be answered. ``used_up`` names the quota that says no and its rate, of
+    which ``window_s`` is the time; ``again``: it had its shares before; ``local``: counted here,
+    the shared storage is away."""
 
     used_up: str | None = None
     again: bool = False
     local: bool = False
+    window_s: int = field(default=0, compare=False)
 
 
 class Quotas(Protocol):
@@ -89,27 +106,42 @@ class Quotas(Protocol):
 
     async def limits(self) -> LiveLimits: ...
 
-    async def take(self, claim: Claim, limits: LiveLimits, now: datetime) -> Taken:
+    async def take(self, claim: Claim | Correction, limits: LiveLimits, now: datetime) -> Taken:
         """The shares of an input. Raises ``QuotasUnavailable``."""
         ...
 
 
-def shares_of(claim: Claim, limits: LiveLimits, now: datetime) -> tuple[Share, ...]:
+def shares_of(claim: Claim | Correction, limits: LiveLimits, now: datetime) -> tuple[Share, ...]:
     """What an input counts for, the narrowest first; none where nothing is counted."""
     if not limits.enabled:
         return ()
-    young = is_new(claim.author, limits.new_account_days, now)
-    author = ("new-author", limits.per_new_author) if young else ("author", limits.per_author)
     told = (
-        (*author, claim.author.id),
-        ("target", limits.per_target, claim.target),
-        ("thread", limits.per_thread, claim.thread),
-        ("overall", limits.overall, ""),
+        _told_of_correction(claim, limits)
+        if isinstance(claim, Correction)
+        else _told_of_claim(claim, limits, now)
     )
     return tuple(
         Share(quota, f"{quota}/{_digest(name)}", rates_of(rates))
         for quota, rates, name in told
         if name is not None and rates_of(rates)
+    )
+
+
+def _told_of_claim(claim: Claim, limits: LiveLimits, now: datetime) -> tuple[Told, ...]:
+    young = is_new(claim.author, limits.new_account_days, now)
+    author = ("new-author", limits.per_new_author) if young else ("author", limits.per_author)
+    return (
+        (*author, claim.author.id),
+        ("target", limits.per_target, claim.target),
+        ("thread", limits.per_thread, claim.thread),
+        ("overall", limits.overall, ""),
+    )
+
+
+def _told_of_correction(correction: Correction, limits: LiveLimits) -> tuple[Told, ...]:
+    return (
+        ("corrections-of-reply", limits.corrections_per_reply, correction.reply),
+        ("corrections-by-author", limits.corrections_per_author, correction.author),
     )
 
 
@@ -127,7 +159,7 @@ class NoQuotas:
     async def limits(self) -> LiveLimits:
         return self._limits
 
-    async def take(self, claim: Claim, limits: LiveLimits, now: datetime) -> Taken:
+    async def take(self, claim: Claim | Correction, limits: LiveLimits, now: datetime) -> Taken:
         return Taken()
 
 
@@ -159,7 +191,7 @@ class CountedQuotas:
     async def limits(self) -> LiveLimits:
         return await self._in_force.now()
 
-    async def take(self, claim: Claim, limits: LiveLimits, now: datetime) -> Taken:
+    async def take(self, claim: Claim | Correction, limits: LiveLimits, now: datetime) -> Taken:
         """The shares of an input. Raises ``QuotasUnavailable``."""
         shares = shares_of(claim, limits, now)
         if not shares:
@@ -199,7 +231,7 @@ class CountedQuotas:
         if self._away == "retry":
             raise QuotasUnavailable("the storage of the quotas is away")
         taken = await _take(self._local, decision, shares)
-        return Taken(taken.used_up, taken.again, local=True)
+        return replace(taken, local=True)
 
     def _went_away(self, error: BaseException) -> None:
         if self._away_until is None:
@@ -219,13 +251,14 @@ async def _take(storage: Counts, decision: str, shares: Sequence[Share]) -> Take
     mark = f"taken/{decision}"
     if await storage.incr(mark, MARK_S) > 1:
         return Taken(again=True)
-    used_up = await _first_used_up(storage, shares) or await _count(storage, shares)
-    if used_up:
-        await storage.clear(mark)
-    return Taken(used_up)
+    refused = await _first_used_up(storage, shares) or await _count(storage, shares)
+    if refused is None:
+        return Taken()
+    await storage.clear(mark)
+    return refused
 
 
-async def _first_used_up(storage: Counts, shares: Sequence[Share]) -> str | None:
+async def _first_used_up(storage: Counts, shares: Sequence[Share]) -> Taken | None:
     """The first quota that has no share left; nothing is counted."""
     for share in shares:
         for rate in share.rates:
@@ -233,18 +266,18 @@ async def _first_used_up(storage: Counts, shares: Sequence[Share]) -> str | None
             key = _key(share, length)
             previous, left, current, _ = await storage.get_sliding_window(key, length)
             if int(previous * left / length) + current + 1 > rate.amount:
-                return _named(share, rate)
+                return _used_up(share, rate)
     return None
 
 
-async def _count(storage: Counts, shares: Sequence[Share]) -> str | None:
+async def _count(storage: Counts, shares: Sequence[Share]) -> Taken | None:
     """A share of each; the first that was used up meanwhile, by another worker."""
     for share in shares:
         for rate in share.rates:
             length = rate.get_expiry()
             key = _key(share, length)
             if not await storage.acquire_sliding_window_entry(key, rate.amount, length):
-                return _named(share, rate)
+                return _used_up(share, rate)
     return None
 
 
@@ -253,8 +286,8 @@ def _key(share: Share, length: int) -> str:
     return f"{share.key}/{length}"
 
 
-def _named(share: Share, rate: RateLimitItem) -> str:
-    return f"{share.quota}, {rate}"
+def _used_up(share: Share, rate: RateLimitItem) -> Taken:
+    return Taken(f"{share.quota}, {rate}", window_s=rate.get_expiry())
 
 
 def _digest(name: str) -> str:

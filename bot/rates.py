@@ -46,10 +46,18 @@ class LiveLimits(BaseModel):
     stops a pile-on. The person's own questions don't count."""
     overall: str = "1000000 per hour"
     """Most answers of all workers together (of each worker, where quotas are in memory)."""
+    corrections_per_reply: str = "3 per minute; 10 per 10 minutes"
+    """Most corrections of one reply because posts that it was built on were edited. What is beyond
+    waits, and of the edits that wait for one post the last one counts; what has to be taken
+    back, or was deleted, never waits."""
+    corrections_per_author: str = "60 per minute"
+    """Most corrections, of all replies together, because of the edits of one account."""
+    correction_wait_minutes: float = Field(default=15.0, ge=0, le=1440)
+    """Minutes that a correction waits for its limits; the reply then stays as it is."""
     max_age_hours: float = Field(default=24.0, gt=0, le=87_600)
     """Hours after Kafka took an input in for which it still gets an answer."""
 
-    @field_validator("new_account_days", "max_age_hours", mode="before")
+    @field_validator("new_account_days", "max_age_hours", "correction_wait_minutes", mode="before")
     @classmethod
     def _is_a_number(cls, value: Any) -> Any:
         """To Python, and so to pydantic, ``true`` is 1."""
@@ -57,7 +65,15 @@ class LiveLimits(BaseModel):
             raise ValueError("must be a number")
         return value
 
-    @field_validator("per_author", "per_new_author", "per_thread", "per_target", "overall")
+    @field_validator(
+        "per_author",
+        "per_new_author",
+        "per_thread",
+        "per_target",
+        "overall",
+        "corrections_per_reply",
+        "corrections_per_author",
+    )
     @classmethod
     def _is_a_rate(cls, value: str) -> str:
         rates_of(value)

@@ -2,8 +2,12 @@
 
 In: the records of one partition, all there are about each of its posts. Out: a ``ReviewAsked``
 for every reply that may have to be taken back, sent to the conversation of the reply; nothing
-for most records. What comes out of a record depends on it and on earlier records only, so it
-is the same whenever and by whomever it is handled. Next: ``bot/reviews.py``.
+for most records. Next: ``bot/reviews.py``.
+
+What comes out of a record depends on it and on earlier records only, so every change meets every
+reply once, whenever and by whomever it is handled; but for one thing: a change that is known to
+have been overtaken by a later one asks for nothing, since that one asks for all of it. So many
+edits at once ask for few reviews.
 
 - A change asks for a review of each reply that was built on another revision. It is news only
   where it differs from the newest before it: a platform may tell of one edit twice.
@@ -45,6 +49,10 @@ TEXT_BYTES = 4 * 1024 * 1024  # of texts that one change sends out; further revi
 RECENT = 100_000  # records kept in memory where no view takes them over
 _MADE = "SELECT offset, data FROM made WHERE uri = ? AND offset < ? ORDER BY offset"
 _HAS_CHANGED = "SELECT 1 FROM changed WHERE uri = ? LIMIT 1"
+_LATER = (
+    "SELECT offset, data FROM changed WHERE uri = ? AND offset > ?"
+    " ORDER BY deleted DESC, version DESC, offset DESC LIMIT ?"
+)
 _CHANGED = (
     "SELECT offset, data FROM changed WHERE uri = ? AND offset < ?"
     " ORDER BY deleted DESC, version DESC, offset DESC LIMIT ?"
@@ -155,6 +163,18 @@ class References:
                 found[place] = Change.of(place, data)
         return newest(found[place] for place in sorted(found))
 
+    def is_overtaken(self, uri: str, change: Change) -> bool:
+        """Whether a later change on the log, which is still to be handled, counts more than the
+        one that counts so far. Raises ``StopPartition``."""
+        later = {
+            place: Change.of(place, data)
+            for place, kind, data in self._recent.get(uri, ())
+            if kind == "changed" and place > change.offset
+        }
+        for place, text in self._rows(_LATER, uri, change.offset, NEWEST_CHANGES):
+            later[place] = Change.of(place, json.loads(text))
+        return any(one.is_news_after(change) for one in later.values())
+
     def has_changed(self, uri: str) -> bool:
         """Whether anything is known to have happened to a post, or can't be told now."""
         if any(kind == "changed" for _, kind, _ in self._recent.get(uri, ())):
@@ -219,14 +239,14 @@ class ReferencesHandler:
 
     def _asked(self, kind: Kind, data: Data, offset: int) -> Iterator[tuple[Data, Change]]:
         """References to look at again, each with the change that is the reason."""
-        before = self._references.change_before(data["uri"], offset)
+        uri, before = data["uri"], self._references.change_before(data["uri"], offset)
         if kind == "made":
             if before is not None and before.concerns(data):
                 yield data, before
             return
         change = Change.of(offset, data)
-        if change.is_news_after(before):
-            made = self._references.made_before(data["uri"], offset)
+        if change.is_news_after(before) and not self._references.is_overtaken(uri, change):
+            made = self._references.made_before(uri, offset)
             yield from ((one, change) for one in concerned(change, made))
 
     def _outputs(self, asked: Sequence[tuple[Data, Change]], record: Record) -> list[Output]:

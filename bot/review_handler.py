@@ -1,26 +1,33 @@
 """``bot.reviews``: replies to be looked at again, as a ``consumers.handler.Handler``.
 
 In: ``ReviewAsked`` records of one partition, which is that of the conversation of the reply. Out:
-for each its one decision record, and beside it the corrections and retractions. Reviews of one
-reply are handled one after another; what was decided here counts before the views have read it
-back, so that nothing is taken back twice. Deletions go first.
+for each its one decision record, and beside it the corrections and retractions. What was decided
+here counts before the views have read it back, so that nothing is taken back twice.
+
+However many edits there are, a reply is not made anew for each: a review that a later one has
+overtaken is skipped, and corrections have limits (``bot/corrections.py``). Nothing that is deleted
+waits for any of that: reviews of deletions have lanes of their own. Two reviews of one reply may
+so be at work at once; the one that is done second looks again at the reply that the first left.
 
 Where the model is to be asked, the review waits for the views: words that are gone must not come
 back from an old one. Where they stay behind, the partition is given back and prepared anew.
 """
 
 from collections import OrderedDict
-from collections.abc import Awaitable, Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Sequence
+from typing import Protocol
 
 import structlog
 
-from bot.audience import ForAll, WouldLeak, audience_of, is_confidential
 from bot.audit import dead_letter_record
 from bot.changes import Changes, built_on
-from bot.conversation import Decision
+from bot.conversation import REMAKES, Decision
+from bot.corrections import author_of, is_limited
+from bot.judged import Judged, Review, check_audience, is_private, state_of, version_of
 from bot.knowledge import Knowledge, KnowledgeUnavailable, ReplySet
+from bot.overtaken import Overtaken
 from bot.publishing import Place, Publishing
+from bot.quotas import Correction, QuotasUnavailable
 from bot.reviews import (
     Making,
     Said,
@@ -32,7 +39,7 @@ from bot.reviews import (
     settled_without_asking,
     without_question,
 )
-from bot.values import Asked, Question, Setup, is_open, post_of, visibility_of
+from bot.values import Asked, Question, Setup
 from consumers.handler import GiveUp, Job, RetryLater, StopPartition
 from consumers.lanes import Share
 from model.engine import EngineError, RequestRefused
@@ -43,7 +50,6 @@ from schemas.codes import Outcome, SkipReason
 from schemas.dead_letters import dead_letter, dead_letter_topic, redrive_of
 from schemas.envelope import Envelope
 from schemas.faults import Fault
-from schemas.feed import Ref
 from schemas.ids import decision_id
 from schemas.record import Output, Record
 from schemas.replies import ReplyCorrected, ReplyCreated, ReplyRetracted
@@ -51,8 +57,13 @@ from schemas.reviews import ReferenceMade, ReviewAsked
 
 log = structlog.get_logger(__name__)
 
-Ask = Callable[[Asked], Awaitable[Decision]]
-"""Answers a question as today: ``bot.conversation.answer`` with all that it needs."""
+
+class Ask(Protocol):
+    """Answers a question as today: ``bot.conversation.answer`` with all that it needs, under the
+    rules of ``bot.corrections.decide``."""
+
+    async def __call__(self, asked: Asked, correction: Correction | None = None) -> Decision: ...
+
 
 PENDING = 10_000  # replies whose last decision the views have not shown yet
 
@@ -64,25 +75,6 @@ _KINDS = {
     (ReplyCorrected, True): names.DIRECT_REPLY_CORRECTED,
     (ReplyRetracted, True): names.DIRECT_REPLY_RETRACTED,
 }
-
-
-@dataclass(frozen=True, slots=True)
-class Review:
-    """A decoded review with its place on the log."""
-
-    record: Record
-    envelope: Envelope
-    data: ReviewAsked
-
-
-@dataclass(frozen=True, slots=True)
-class Judged:
-    """A verdict, and the answer of today where the model was asked."""
-
-    verdict: Verdict
-    replies: ReplySet | None
-    asked: Asked | None = None
-    decision: Decision | None = None
 
 
 class ReviewsHandler:
@@ -106,31 +98,32 @@ class ReviewsHandler:
         self._ask = ask
         self._max_attempts = max_attempts
         self._pending: OrderedDict[str, ReplySet] = OrderedDict()  # by source URI
+        self._overtaken = Overtaken()
 
     def open(self, record: Record) -> Job:
-        """The review, in the lane of its reply. Raises ``GiveUp`` for what is none."""
+        """The review, in a lane of its reply. Raises ``GiveUp`` for what is none."""
         try:
             event = codec.decode(record)
         except Undecodable as error:
             raise GiveUp(error.code.value, error.detail, private=True) from None
-        review = Review(record, event.envelope, event.data)
-        share = Share(
-            flows=((("change", review.data.change.uri), 1.0),),
-            priority=1.0 if review.data.change.deleted else 0.0,
-        )
-        return Job(record, ("review", review.data.source.uri), review, share)
+        data: ReviewAsked = event.data
+        review = Review(record, event.envelope, data, self._publishing.now())
+        self._overtaken.read(record.offset, data)
+        deleted = data.change.deleted
+        lane = "deletions" if deleted else "edits", data.source.uri
+        flows = ((("change", data.change.uri), 1.0),)
+        return Job(record, lane, review, Share(flows=flows, priority=float(deleted)))
 
     async def handle(self, job: Job, *, attempt: int) -> Sequence[Output]:
-        """What the review came to, and its decision record."""
+        """What the review came to, and its decision record. Raises ``NotYet`` besides."""
         review: Review = job.payload
         try:
-            if not self._is_plain(review.data):
-                await self._caught_up(attempt)
-            judged = await self._judged(review)
-        except (EngineError, KnowledgeUnavailable) as error:
+            judged = await self._judged(review, attempt)
+        except (EngineError, KnowledgeUnavailable, QuotasUnavailable) as error:
             raise RetryLater(type(error).__name__) from error
         outputs = self._outputs(review, judged)
         self._remember(judged.verdict)
+        self._overtaken.done(review.record.offset, review.data)
         self._log(review.record, judged.verdict)
         return outputs
 
@@ -144,6 +137,7 @@ class ReviewsHandler:
         )
         key: str | bytes | None = record.key
         if review is not None:
+            self._overtaken.done(record.offset, review)
             key = review.conversation_id
             told = told.model_copy(update={"source_ref": review.source, "conversation_id": key})
         log.warning("a review failed", offset=record.offset, code=error.code, attempts=attempts)
@@ -166,8 +160,24 @@ class ReviewsHandler:
             raise StopPartition("the views stay behind the reviews")
         raise RetryLater("the views are behind the reviews")
 
-    async def _judged(self, review: Review) -> Judged:
-        """Raises ``EngineError`` and ``KnowledgeUnavailable``."""
+    async def _judged(self, review: Review, attempt: int) -> Judged:
+        """The verdict on the reply as it is now that there is one. Raises ``RetryLater``,
+        ``StopPartition``, ``NotYet`` and what asking raises."""
+        uri = review.data.source.uri
+        for _ in range(REMAKES):
+            if self._overtaken.is_overtaken(review.record.offset, review.data):
+                overtaken = Verdict(Outcome.SKIPPED, SkipReason.OVERTAKEN)
+                return Judged(overtaken, self._replies(uri))
+            if not self._is_plain(review.data):
+                await self._caught_up(attempt)
+            judged = await self._judge(review)
+            if state_of(judged.replies) == state_of(self._replies(uri)):
+                return judged
+        raise RetryLater("the reply changes again and again")
+
+    async def _judge(self, review: Review) -> Judged:
+        """The verdict on the reply as it is at first. Raises ``EngineError``, ``NotYet``,
+        ``KnowledgeUnavailable`` and ``QuotasUnavailable``."""
         data, knowledge, making = review.data, self._knowledge, self._making(review)
         replies = self._replies(data.source.uri)
         settled = settled_without_asking(data, replies, knowledge, making)
@@ -178,12 +188,24 @@ class ReviewsHandler:
             return Judged(without_question(data.change, replies, making), replies)
         asked = self._asked(review, renewed(question, data.change, knowledge))
         try:
-            decision = await self._ask(asked)
+            decision = await self._ask(asked, self._correction(review, replies))
         except RequestRefused:  # no prompt of today's question is one for the model
             verdict = retracted(replies, SkipReason.NO_ANSWER, making)
             return Judged(verdict, replies, asked)
         verdict = judge(decision, replies, data.change, making)
         return Judged(verdict, replies, asked, decision)
+
+    def _correction(self, review: Review, replies: ReplySet) -> Correction | None:
+        """For whom it counts to ask the model; none where nothing may hold it up."""
+        change = review.data.change
+        if not is_limited(change, replies):
+            return None
+        return Correction(
+            decision_id=self._making(review).decision_id,
+            reply=review.data.source.uri,
+            author=author_of(change),
+            since=review.since,
+        )
 
     def _replies(self, source_uri: str) -> ReplySet | None:
         """The reply as it stands, decisions made here included."""
@@ -222,10 +244,10 @@ class ReviewsHandler:
         return Making(bot, decision, self._publishing.now())
 
     def _outputs(self, review: Review, judged: Judged) -> tuple[Output, ...]:
-        _check_audience(judged)
+        check_audience(judged)
         said = [self._said(one, review, judged.replies) for one in judged.verdict.said]
         record = self._record(review, judged)
-        private = _is_private(review, judged)
+        private = is_private(review, judged)
         key = review.data.conversation_id
         audit = self._publishing.decision(record, key, review.envelope, private=private)
         return (*said, audit, *self._references(review, judged, private=private))
@@ -253,7 +275,7 @@ class ReviewsHandler:
                 ReferenceMade(
                     uri=ref.uri,
                     revision=ref.revision,
-                    version=_version(ref, review, judged.asked),
+                    version=version_of(ref, review, judged.asked),
                     conversation_id=review.data.conversation_id,
                     partition=review.record.partition,
                     source=source,
@@ -316,41 +338,6 @@ class ReviewsHandler:
 def _event_id(said: ReplyCorrected | ReplyRetracted) -> str:
     """One reply can be corrected more than once."""
     return f"{said.reply_id}/{said.decision_id}"
-
-
-def _check_audience(judged: Judged) -> None:
-    """New words on a public topic are made of public words only. Raises ``WouldLeak``."""
-    replies, asked, decision = judged.replies, judged.asked, judged.decision
-    if judged.verdict.outcome is not Outcome.CORRECTED or replies is None or replies.private:
-        return
-    if asked is None or decision is None:
-        raise WouldLeak("new words without a question")
-    if not isinstance(audience_of(asked.data, decision.context, decision.replies), ForAll):
-        raise WouldLeak("words for the asker among those for all")
-
-
-def _is_private(review: Review, judged: Judged) -> bool:
-    """Whether the decision record may hold, or tell of, what is not public or unlisted."""
-    change = review.data.change
-    if review.data.private or change.message is not None:
-        return True
-    if change.post is not None and not is_open(visibility_of(change.post)):
-        return True
-    if judged.replies is not None and judged.replies.private:
-        return True
-    if judged.asked is None:
-        return False
-    context = judged.decision.context if judged.decision is not None else ()
-    return is_confidential(judged.asked.data, context)
-
-
-def _version(ref: Ref, review: Review, asked: Asked | None) -> int | None:
-    """The version of a revision, where it is at hand."""
-    change = review.data.change
-    if (ref.uri, ref.revision) == (change.uri, change.revision):
-        return change.version
-    post = post_of(asked.data) if asked is not None and isinstance(asked.data, Question) else None
-    return post.version if post is not None and post.ref == ref else None
 
 
 def _try_review(record: Record) -> ReviewAsked | None:

@@ -38,7 +38,10 @@ class SkipReason(_Documented):
     TOO_OLD = "too-old", "Kafka took it in longer ago than the bot answers."
     QUOTA = (
         "quota",
-        "Too many answers to the author, in the thread, under one person's posts, or in all.",
+        (
+            "Too many answers to the author, in the thread, under one person's posts or in all,"
+            " or too many corrections."
+        ),
     )
     OPTED_OUT = "opted-out", "The asker wants no answers of this bot."
     BLOCKED = (
@@ -54,6 +57,7 @@ class SkipReason(_Documented):
     STOPPED = "stopped", "A moderator switched the bot off."
     NO_ANSWER = "no-answer", "The model gave nothing that may be said."
     KEPT = "kept", "A post that a reply was built on changed; the reply stays as it is."
+    OVERTAKEN = "overtaken", "A later change of the same post is looked at instead."
     TAKEN_BACK = "taken-back", "The reply to be looked at again had been taken back before."
     UNKNOWN_REPLY = "unknown-reply", "The bot no longer knows the reply to be looked at again."
 

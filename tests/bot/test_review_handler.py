@@ -13,9 +13,10 @@ from bot.conversation import Decision
 from bot.knowledge import KnowledgeUnavailable, ReplySet
 from bot.memory import NoKnowledge
 from bot.publishing import Place, Publishing
+from bot.quotas import Correction
 from bot.review_handler import ReviewsHandler
 from bot.values import Asked, post_of
-from consumers.handler import GiveUp, RetryLater, StopPartition
+from consumers.handler import GiveUp, NotYet, RetryLater, StopPartition
 from model.engine import EngineUnavailable, RequestRefused
 from schemas import codec, names
 from schemas.audit import DecisionRecorded
@@ -59,9 +60,11 @@ class Engine:
         self.error = error
         self.visibility = "public"
         self.asked: list[Asked] = []
+        self.counted: list[Correction | None] = []
 
-    async def __call__(self, asked: Asked) -> Decision:
+    async def __call__(self, asked: Asked, correction: Correction | None = None) -> Decision:
         self.asked.append(asked)
+        self.counted.append(correction)
         if self.error is not None:
             raise self.error
         source = post_of(asked.data)  # type: ignore[arg-type]
@@ -281,12 +284,94 @@ def test_what_is_no_review_is_given_up() -> None:
         handler(Known()).open(record)
 
 
-def test_reviews_of_one_reply_share_a_lane_and_those_of_one_change_a_flow() -> None:
+def test_deletions_wait_for_no_edits_and_each_change_has_a_flow_of_its_own() -> None:
     one = handler(Known())
-    first, second = one.open(record_of(deleted())), one.open(record_of(edited(), offset=8))
-    assert first.lane == second.lane
-    assert first.share.flows != second.share.flows
-    assert first.share.priority > second.share.priority
+    first, second, third = (
+        one.open(record_of(change, offset=offset))
+        for offset, change in enumerate((edited(), edited(revision="q3"), deleted()))
+    )
+    assert first.lane == second.lane != third.lane
+    assert first.share.flows == second.share.flows != third.share.flows
+    assert third.share.priority > first.share.priority
+
+
+async def test_of_many_edits_that_wait_only_the_last_asks_the_model() -> None:
+    engine = Engine()
+    one = handler(Known(standing()), engine)
+    edits = [edited(revision=f"q{n}", version=n, text=f"words {n}") for n in range(2, 102)]
+    jobs = [one.open(record_of(change, offset=n)) for n, change in enumerate(edits)]
+    outputs = [read(await one.handle(job, attempt=1)) for job in jobs]
+    reasons = [next(d for d in each if isinstance(d, DecisionRecorded)).reason for each in outputs]
+    assert reasons == [SkipReason.OVERTAKEN] * 99 + [SkipReason.EDITED]
+    (asked,) = engine.asked
+    assert isinstance(asked.data, MentionCreated)
+    assert asked.data.quoted is not None
+    assert asked.data.quoted.text == "words 101"
+
+
+async def test_the_deletion_of_the_source_overtakes_whatever_waits_for_the_reply() -> None:
+    engine = Engine()
+    one = handler(Known(standing()), engine)
+    edit = one.open(record_of(edited()))
+    gone = one.open(record_of(deleted(), offset=8))
+    (skipped,) = read(await one.handle(edit, attempt=1))
+    assert (skipped.outcome, skipped.reason) == (Outcome.SKIPPED, SkipReason.OVERTAKEN)
+    assert isinstance(read(await one.handle(gone, attempt=1))[0], ReplyRetracted)
+    assert not engine.asked
+
+
+async def test_a_deletion_that_overtakes_while_the_model_is_asked_leaves_nothing_to_correct() -> (
+    None
+):
+    class Meanwhile(Engine):
+        async def __call__(self, asked: Asked, correction: Correction | None = None) -> Decision:
+            decision = await super().__call__(asked, correction)
+            self.retracted = read(await run(one, record_of(deleted(), offset=8)))
+            return decision
+
+    one = handler(Known(standing()), engine := Meanwhile())
+    outputs = read(await run(one, record_of(edited())))
+    assert isinstance(engine.retracted[0], ReplyRetracted)
+    assert [type(data) for data in outputs] == [DecisionRecorded]
+    assert outputs[0].reason == SkipReason.TAKEN_BACK
+
+
+async def test_a_reply_that_never_stays_the_same_is_looked_at_later() -> None:
+    class Restless(Engine):
+        async def __call__(self, asked: Asked, correction: Correction | None = None) -> Decision:
+            known.shown = standing(part(revision=f"r{len(self.asked)}"))
+            return await super().__call__(asked, correction)
+
+    known = Known(standing())
+    with pytest.raises(RetryLater):
+        await run(handler(known, Restless()), record_of(edited()))
+
+
+async def test_a_review_that_is_given_up_overtakes_nothing_any_more() -> None:
+    one = handler(Known(standing()))
+    first, last = record_of(edited(revision="q3", version=3)), record_of(deleted(), offset=8)
+    waiting = one.open(first)
+    one.open(last)
+    one.give_up(last, GiveUp("retries-exhausted", "x"), attempts=5)
+    assert isinstance(read(await one.handle(waiting, attempt=1))[0], ReplyCorrected)
+
+
+async def test_corrections_count_for_whoever_edits_and_nothing_that_must_go_does() -> None:
+    engine = Engine()
+    one = handler(Known(standing()), engine)
+    changes = (edited(), edited(visibility="direct", revision="q3"), deleted(QUOTE.uri))
+    for offset, change in enumerate(changes):
+        await one.handle(one.open(record_of(change, offset=offset)), attempt=1)
+    first, *others = engine.counted
+    assert first is not None
+    assert (first.reply, first.author) == (SOURCE.uri, QUOTE.author.id)
+    assert others == [None, None]
+
+
+async def test_a_correction_whose_time_has_not_come_is_no_failure() -> None:
+    engine = Engine(error=NotYet(3.0))
+    with pytest.raises(NotYet):
+        await run(handler(Known(standing()), engine), record_of(edited()))
 
 
 async def test_logs_and_records_hold_no_words(capsys: pytest.CaptureFixture[str]) -> None:

@@ -94,11 +94,17 @@ class World:
             self.done[topic] -= len(outputs)
         self.uncommitted = {}
         self.catch_up()
-        self.engine = EchoEngine()
-        views = cast("Any", self)
-        made = Handlers(setup(), self.engine, views=views, counter=lambda: 0.0, now=lambda: NOW)
+        self.engine = self.new_engine()
+        made = self.new_handlers()
         self.opened: dict[str, Job] = {}
         self.handlers: dict[str, Handler] = {topic: made.make(topic, 0) for topic in INPUT_TOPICS}
+
+    def new_engine(self) -> EchoEngine:
+        return EchoEngine()
+
+    def new_handlers(self) -> Handlers:
+        views = cast("Any", self)
+        return Handlers(setup(), self.engine, views=views, counter=lambda: 0.0, now=lambda: NOW)
 
     def of(self, partition: int) -> dict[str, Rows]:
         """Stands for ``consumers.views.Views``."""
