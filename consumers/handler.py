@@ -5,11 +5,11 @@ this record, or stop this partition. ``NotYet`` is no error: the record's time h
 """
 
 from collections.abc import Hashable, Sequence
-from dataclasses import dataclass
 from typing import Any, Protocol
 
 from consumers.lanes import NO_SHARE, Share
 from schemas.record import Output, Record
+from schemas.value import value
 
 
 class RetryLater(Exception):
@@ -43,7 +43,7 @@ class StopPartition(Exception):
     """This worker must not go on with the partition: it lets go of it and asks again."""
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class Job:
     """A record that was opened: its lane, and whatever the handler made of its bytes.
 

@@ -150,7 +150,8 @@ class Slots:
         """One slot: record after record, until there is none or the slot is not wanted."""
         task = cast("asyncio.Task[None]", asyncio.current_task())
         while True:
-            await self._young_turn()
+            if time.monotonic() >= self._turn_ends:
+                await self._young_turn()
             if self._stopped or len(self._running) > self.limit:
                 return
             taken = self.lanes.take()
@@ -160,8 +161,8 @@ class Slots:
             self._changed()
 
     async def _young_turn(self) -> None:
-        """Returns at once while this turn of the loop is young, else in one that is: all slots
-        together begin nothing more in it after ``_TURN_S``."""
+        """Returns in a turn of the loop that is young: all slots together begin nothing more in
+        one after ``_TURN_S``."""
         while time.monotonic() >= self._turn_ends:
             if not self._turn_asked:
                 self._turn_asked = True

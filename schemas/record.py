@@ -3,13 +3,13 @@
 They hold bytes, so they can carry anything a topic can hold, garbage included.
 """
 
-from dataclasses import dataclass
+from schemas.value import value
 
 # A name that was not UTF-8 on the wire holds its bytes as surrogates (PEP 383).
 Header = tuple[str, bytes | None]
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@value
 class Record:
     """One record as it was read. ``timestamp_ms`` is Kafka's own, in ms since 1970."""
 
@@ -22,7 +22,7 @@ class Record:
     headers: tuple[Header, ...] = ()
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@value
 class Output:
     """One record to publish, by default to the partition of the input that it came from."""
 
