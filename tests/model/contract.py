@@ -13,10 +13,13 @@ import pytest
 
 from model.engine import (
     ChatMessage,
+    Chunk,
+    DeadlineExceeded,
     Engine,
     EngineUnavailable,
     Generation,
     GenerationRequest,
+    NotSupported,
     Part,
     Prompt,
     RequestRefused,
@@ -57,6 +60,7 @@ class EngineContract:
     """
 
     many = 32  # requests at once
+    crowd = 200  # far more than there are slots
 
     def long_request(self, engine: Engine, name: str) -> GenerationRequest:
         return ask(engine, name, max_tokens=100_000)
@@ -67,6 +71,18 @@ class EngineContract:
         together = await asyncio.gather(*(engine.generate(request) for request in requests))
         assert_same(together, alone)
         assert len({g.token_ids for g in alone}) > 1
+
+    async def test_a_crowd_is_answered_each_with_its_own(self, engine: Engine) -> None:
+        before = engine.stats()
+        requests = [ask(engine, f"r{n}", f"{n}", max_tokens=8) for n in range(self.crowd)]
+        made = await asyncio.gather(*(engine.generate(request) for request in requests))
+        for n in (0, self.crowd // 2, self.crowd - 1):
+            assert_same([made[n]], [await engine.generate(requests[n])])
+        assert len({generation.text for generation in made}) > 1
+        after = engine.stats()
+        assert after.output_tokens - before.output_tokens >= sum(len(g.token_ids) for g in made)
+        assert sum(after.requests.values()) == sum(before.requests.values()) + self.crowd + 3
+        assert (after.running, after.waiting, after.state) == (0, 0, "up")
 
     async def test_drawn_tokens_depend_on_the_seed_alone(self, engine: Engine) -> None:
         how = {"temperature": 1.0, "top_p": 0.95, "repetition_penalty": 1.1}
@@ -129,6 +145,80 @@ class EngineContract:
         made = await asyncio.gather(*tasks)
         assert {generation.finish_reason for generation in made} == {"cancelled"}
         assert engine.capacity().free_slots == slots
+
+    async def test_cancel_right_after_the_submission_is_not_lost(self, slow_engine: Engine) -> None:
+        engine = slow_engine
+        task = asyncio.create_task(engine.generate(self.long_request(engine, "a")))
+        await asyncio.sleep(0)  # the task has its first turn, and submits
+        await engine.cancel("a")
+        assert (await task).finish_reason == "cancelled"
+        await engine.cancel("a")
+
+    async def test_cancel_ends_a_stream_with_a_whole_generation(self, slow_engine: Engine) -> None:
+        engine = slow_engine
+        free = engine.capacity().free_slots
+
+        async def follow() -> list[Chunk]:
+            return [chunk async for chunk in engine.stream(self.long_request(engine, "a"))]
+
+        task = asyncio.create_task(follow())
+        await until(lambda: engine.capacity().free_slots == free - 1)
+        await engine.cancel("a")
+        chunks = await task
+        last = chunks[-1].generation
+        assert last is not None
+        assert last.finish_reason == "cancelled"
+        assert "".join(chunk.text for chunk in chunks) == last.text
+
+    async def test_a_deadline_ends_its_request_and_no_other(self, slow_engine: Engine) -> None:
+        engine = slow_engine
+        free = engine.capacity().free_slots
+        other = asyncio.create_task(engine.generate(self.long_request(engine, "other")))
+        for streamed in (False, True):
+            late = replace(self.long_request(engine, "a"), deadline=0.05)
+            with pytest.raises(DeadlineExceeded):
+                await finish(engine, late, streamed)
+        assert not other.done()
+        await engine.cancel("other")
+        assert (await other).finish_reason == "cancelled"
+        await until(lambda: engine.capacity().free_slots == free)
+
+    async def test_a_deadline_that_has_passed_or_is_none(self, engine: Engine) -> None:
+        for passed in (0.0, -1.0, float("-inf")):
+            with pytest.raises(DeadlineExceeded):
+                await engine.generate(replace(ask(engine, "a"), deadline=passed))
+        with pytest.raises(RequestRefused, match="deadline"):
+            await engine.generate(replace(ask(engine, "a"), deadline=float("nan")))
+        made = await engine.generate(replace(ask(engine, "a"), deadline=3600.0))
+        assert made.finish_reason != "cancelled"
+
+    async def test_a_reply_says_what_it_cost(self, engine: Engine) -> None:
+        request = ask(engine, "a")
+        spent = (await engine.generate(request)).timings
+        assert spent.prompt_tokens == len(request.prompt.token_ids)
+        assert 0 <= spent.cached_tokens <= spent.prompt_tokens
+        assert 0 <= spent.queued_s <= spent.first_token_s <= spent.total_s
+
+    async def test_its_own_reply_scores_as_identical(self, engine: Engine) -> None:
+        request = ask(engine, "a", temperature=1.0, seed=2**53 - 1)
+        made = await engine.generate(request)
+        try:
+            score = await engine.score(request.prompt, made.token_ids, request.sampling)
+        except NotSupported:
+            return
+        assert (score.verdict, score.diverged_at, score.margin) == ("identical", None, None)
+        assert score.logprobs == pytest.approx(made.logprobs, abs=1e-3)
+        with pytest.raises(RequestRefused):
+            await engine.score(prompt_of([]), made.token_ids, request.sampling)
+
+    async def test_what_no_machine_can_spell_hurts_nobody(self, engine: Engine) -> None:
+        good = [asyncio.create_task(engine.generate(ask(engine, f"g{n}"))) for n in range(3)]
+        for odd in ({"seed": 2**200}, {"stop": ("\ud800",)}, {"max_tokens": 10**30}):
+            try:
+                await engine.generate(ask(engine, "odd", **odd))
+            except RequestRefused:
+                continue
+        assert all(g.finish_reason != "cancelled" for g in await asyncio.gather(*good))
 
     async def test_a_cancelled_task_frees_its_slot_and_its_id(self, slow_engine: Engine) -> None:
         engine = slow_engine

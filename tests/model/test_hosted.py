@@ -1,0 +1,249 @@
+"""An engine in a process of its own keeps the contract, and outlives the process."""
+
+import asyncio
+import contextlib
+import os
+import signal
+import subprocess
+import sys
+import textwrap
+from collections.abc import AsyncIterator
+from pathlib import Path
+from typing import Any
+
+import psutil
+import pytest
+import pytest_asyncio
+from structlog.testing import capture_logs
+
+import model
+from model.engine import EngineError, EngineUnavailable, ModelNotFound
+from model.hosted.engine import HostedEngine
+from model.hosted.restarts import RestartPolicy
+from tests.model.contract import EngineContract, ask, until
+
+SOON = RestartPolicy(first_s=0.01, most_s=0.05, failures=100)
+ROOT = Path(next(iter(model.__path__))).parent
+HOUR_MS = 3_600_000
+
+
+@contextlib.asynccontextmanager
+async def hosted(engine: str = "echo", **settings: Any) -> AsyncIterator[HostedEngine]:
+    options = {name: settings.pop(name) for name in ("restarts", "hang_s") if name in settings}
+    made = HostedEngine(engine, settings, **{"restarts": SOON, **options})
+    await made.start()
+    try:
+        yield made
+    finally:
+        await made.stop()
+
+
+@pytest_asyncio.fixture(scope="module", loop_scope="module")
+async def engine() -> AsyncIterator[HostedEngine]:
+    """One process for all tests of the contract: a start takes half a second."""
+    async with hosted() as engine:
+        yield engine
+
+
+@pytest_asyncio.fixture(scope="module", loop_scope="module")
+async def slow_engine() -> AsyncIterator[HostedEngine]:
+    async with hosted(latency_ms=HOUR_MS, slots=3) as engine:
+        yield engine
+
+
+@pytest.mark.asyncio(loop_scope="module")
+class TestHostedEcho(EngineContract):
+    """The echo engine, one process away."""
+
+
+def is_there(pid: int | None) -> bool:
+    return pid is not None and psutil.pid_exists(pid)
+
+
+def children() -> set[int]:
+    return {child.pid for child in psutil.Process().children()}
+
+
+def pid_of(engine: HostedEngine) -> int:
+    assert engine.pid is not None
+    return engine.pid
+
+
+@pytest.mark.parametrize("how", [signal.SIGKILL, signal.SIGSEGV, signal.SIGABRT])
+async def test_a_death_in_the_middle_of_a_crowd_hangs_nobody(how: signal.Signals) -> None:
+    async with hosted(latency_ms=HOUR_MS) as engine:
+        first = pid_of(engine)
+        tasks = [
+            asyncio.create_task(engine.generate(ask(engine, f"r{n}", str(n)))) for n in range(200)
+        ]
+        await until(lambda: engine.stats().waiting == 200 - 16)
+        os.kill(first, how)
+        ends = await asyncio.gather(*tasks, return_exceptions=True)
+        assert {type(end) for end in ends} == {EngineUnavailable}
+        assert engine.stats().requests["engine-unavailable"] == 200
+        await until(lambda: engine.stats().state == "up")
+        assert engine.pid != first
+        assert engine.stats().restarts == 1
+        assert engine.capacity().free_slots == engine.capacity().slots == 16
+
+
+async def test_while_the_process_is_away_there_is_no_room_and_nobody_gets_in() -> None:
+    later = RestartPolicy(first_s=1000.0, most_s=1000.0)
+    async with hosted(restarts=later) as engine:
+        with capture_logs() as logs:
+            os.kill(pid_of(engine), signal.SIGKILL)
+            await until(lambda: engine.stats().state != "up")
+        assert engine.capacity().slots == engine.capacity().free_slots == 0
+        with pytest.raises(EngineUnavailable, match="killed"):
+            await engine.generate(ask(engine, "a"))
+        with pytest.raises(EngineUnavailable):
+            await engine.score(ask(engine, "a").prompt, (1,), ask(engine, "a").sampling)
+        assert engine.pid is None
+        assert [line["event"] for line in logs] == ["engine_process_ended"]
+    assert engine.stats().state == "stopped"
+
+
+async def test_one_that_keeps_dying_is_told_as_failing_and_comes_back() -> None:
+    policy = RestartPolicy(first_s=0.0, most_s=0.0, failures=2, slow_s=0.5)
+    async with hosted(restarts=policy) as engine:
+        os.kill(pid_of(engine), signal.SIGKILL)
+        await until(lambda: engine.stats().restarts == 1 and engine.stats().state == "up")
+        os.kill(pid_of(engine), signal.SIGKILL)
+        await until(lambda: engine.stats().state == "failing")
+        await until(lambda: engine.stats().state == "up")
+        assert (await engine.generate(ask(engine, "a"))).token_ids
+
+
+async def test_a_process_that_does_not_answer_is_killed_and_started_again() -> None:
+    async with hosted(hang_s=1.5) as engine:
+        first = pid_of(engine)
+        task = asyncio.create_task(engine.generate(ask(engine, "a")))
+        os.kill(first, signal.SIGSTOP)
+        await asyncio.wait((task,))
+        await until(lambda: engine.stats().restarts >= 1 and engine.stats().state == "up")
+        assert not is_there(first)
+        assert (await engine.generate(ask(engine, "b"))).token_ids
+
+
+async def test_signals_of_a_terminal_do_not_reach_it_and_stop_ends_it() -> None:
+    async with hosted() as engine:
+        pid = pid_of(engine)
+        assert os.getpgid(pid) != os.getpgid(0)
+        for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+            os.kill(pid, number)
+        assert (await engine.generate(ask(engine, "a"))).token_ids
+        await engine.stop()
+        assert not is_there(pid)
+        assert engine.stats().restarts == 0
+
+
+async def test_starting_twice_at_once_makes_one_process() -> None:
+    before, engine = children(), HostedEngine("echo", {})
+    await asyncio.gather(engine.start(), engine.start())
+    assert children() - before == {engine.pid}
+    await engine.stop()
+    assert children() == before
+
+
+async def test_a_start_that_is_cancelled_leaves_no_process() -> None:
+    engine = HostedEngine("echo", {})
+    start = asyncio.create_task(engine.start())
+    await until(lambda: engine.pid is not None)
+    pid = pid_of(engine)
+    start.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await start
+    assert not is_there(pid)
+
+
+async def test_what_the_start_says_is_said_here() -> None:
+    with pytest.raises(EngineError, match="no engine called 'parrot'"):
+        await HostedEngine("parrot", {}).start()
+    with pytest.raises(ModelNotFound, match="no model folder"):
+        await HostedEngine("transformers", {"name": "/nowhere/at/all"}).start()
+    with pytest.raises(EngineError, match="cannot be started"):
+        await HostedEngine("echo", {}, command=("/no/such/program",)).start()
+    command = (sys.executable, "-c", "import os; os._exit(7)")
+    with pytest.raises(EngineError, match=r"ended while it started: .*status 7"):
+        await HostedEngine("echo", {}, command=command).start()
+
+
+async def test_nonsense_on_the_wire_ends_the_process_and_not_us() -> None:
+    code = "import socket, sys; socket.socket(fileno=int(sys.argv[-1])).sendall(b'x' * 99)"
+    with pytest.raises(EngineError, match="while it started: A message of"):
+        await HostedEngine("echo", {}, command=(sys.executable, "-c", code)).start()
+
+
+STUCK = """
+from model import host
+from model.echo import EchoEngine
+from dataclasses import replace
+
+class Stuck(EchoEngine):
+    "Counts no steps although it has work."
+    def stats(self):
+        return replace(super().stats(), steps=7)
+
+host.build_engine = lambda name, **settings: Stuck(**settings)
+host.main()
+"""
+
+
+async def test_a_model_that_stands_still_with_work_is_killed() -> None:
+    command = (sys.executable, "-c", textwrap.dedent(STUCK))
+    engine = HostedEngine(
+        "echo", {"latency_ms": HOUR_MS}, hang_s=1.5, restarts=SOON, command=command
+    )
+    await engine.start()
+    with capture_logs() as logs, pytest.raises(EngineUnavailable, match="stands still"):
+        await engine.generate(ask(engine, "a"))
+    assert "its model stands still" in {line.get("why") for line in logs}
+    await engine.stop()
+
+
+OWNER = """
+import asyncio, sys, time
+from model.hosted.engine import HostedEngine
+
+async def main():
+    engine = HostedEngine("echo", {})
+    await engine.start()
+    print(engine.pid, flush=True)
+    time.sleep(3600)  # even the loop stands still
+
+asyncio.run(main())
+"""
+
+
+@pytest.mark.parametrize("stopped", [False, True])
+def test_it_ends_with_its_owner_whatever_it_is_doing(stopped: bool) -> None:
+    owner = subprocess.Popen([sys.executable, "-c", OWNER], cwd=ROOT, stdout=subprocess.PIPE)
+    assert owner.stdout is not None
+    child = psutil.Process(int(owner.stdout.readline()))
+    if stopped:  # it cannot see that the connection is closed; the kernel ends it
+        child.suspend()
+    owner.kill()
+    owner.wait()
+    owner.stdout.close()
+    child.wait(timeout=60)
+    assert not child.is_running()
+
+
+def test_our_side_loads_no_torch() -> None:
+    code = """
+    import asyncio, sys
+    from model.hosted.engine import HostedEngine
+    from model.engine import ChatMessage, GenerationRequest, Part, Sampling
+
+    async def main():
+        engine = HostedEngine("echo", {})
+        await engine.start()
+        prompt = engine.tokenizer.encode_chat([ChatMessage("user", (Part("hi"),))])
+        await engine.generate(GenerationRequest("a", prompt, Sampling()))
+        await engine.stop()
+
+    asyncio.run(main())
+    assert not {"torch", "transformers", "numpy"} & set(sys.modules)
+    """
+    done = subprocess.run([sys.executable, "-c", textwrap.dedent(code)], cwd=ROOT, check=False)
+    assert done.returncode == 0
