@@ -1,0 +1,6 @@
+"""The ``openai`` engine: any server that speaks OpenAI's protocol, one or several of them.
+
+``engine.py`` is the engine, ``probe.py`` finds out what a server can do, ``dialects.py`` says it in
+the server's words, ``client.py`` asks it. ``endpoint.py`` is one server with its health
+(``breaker.py``) and its pace (``pace.py``); ``affinity.py`` and ``endpoints.py`` choose among them.
+"""
