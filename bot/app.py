@@ -46,6 +46,7 @@ from consumers.views.views import Views
 from consumers.worker import Worker
 from model.engine import Capacity, Engine, Sampling
 from model.loader import build_engine
+from model.openai.options import Options
 from schemas import names
 from schemas.feed import Account
 
@@ -128,6 +129,8 @@ def engine_of(settings: ModelSettings) -> Engine:
     """The engine of the settings, not started. Raises ``EngineError``."""
     if settings.engine == "echo":
         return build_engine("echo", latency_ms=settings.echo.latency_ms, slots=settings.slots)
+    if settings.engine == "openai":
+        return build_engine("openai", options=_openai(settings), sampling=sampling_of(settings))
     return build_engine(
         settings.engine,
         name=settings.name,
@@ -137,6 +140,42 @@ def engine_of(settings: ModelSettings) -> Engine:
         slots=settings.slots,
         threads=settings.threads or max(1, _cores() - 1),
         progress=lambda line: log.info("model progress", message=line),
+    )
+
+
+def _openai(settings: ModelSettings) -> Options:
+    """What the ``openai`` engine needs to know."""
+    set_here = settings.openai
+    return Options(
+        endpoints=tuple(set_here.endpoints.split(",")),
+        api_key=set_here.api_key.get_secret_value() if set_here.api_key else None,
+        ca_file=set_here.ca_file,
+        model=set_here.model,
+        tokenizer=set_here.tokenizer,
+        tokenizer_revision=set_here.tokenizer_revision,
+        way=set_here.way,
+        kind=set_here.kind,
+        context_length=set_here.context_length,
+        slots=settings.slots,
+        start=set_here.start_s,
+        connect=set_here.connect_s,
+        first_token=set_here.first_token_s,
+        between_tokens=set_here.between_tokens_s,
+        total=set_here.total_s,
+        retry_share=set_here.retry_share,
+        poll=set_here.poll_s,
+    )
+
+
+def sampling_of(model: ModelSettings) -> Sampling:
+    """How tokens are drawn at the first try."""
+    return Sampling(
+        max_tokens=model.max_new_tokens,
+        temperature=model.temperature,
+        top_k=model.top_k,
+        top_p=model.top_p,
+        min_p=model.min_p,
+        repetition_penalty=model.repetition_penalty,
     )
 
 
@@ -187,14 +226,7 @@ def setup_of(settings: Settings, cluster: str) -> Setup:
             talk_turns=bot.talk_turns,
             talk_hours=bot.talk_hours,
         ),
-        sampling=Sampling(
-            max_tokens=model.max_new_tokens,
-            temperature=model.temperature,
-            top_k=model.top_k,
-            top_p=model.top_p,
-            min_p=model.min_p,
-            repetition_penalty=model.repetition_penalty,
-        ),
+        sampling=sampling_of(model),
         retry_temperature=model.retry_temperature,
     )
 
@@ -209,7 +241,8 @@ def places(capacity: Capacity) -> int:
 
 async def _start(engine: Engine, settings: Settings) -> bool:
     started = time.monotonic()
-    model = settings.model.name if settings.model.engine != "echo" else "none"
+    names = {"echo": "none", "openai": settings.model.openai.model or "the one that is served"}
+    model = names.get(settings.model.engine, settings.model.name)
     log.info("loading the engine", engine=settings.model.engine, model=model)
     await asyncio.to_thread(detector)
     await engine.start()

@@ -63,7 +63,7 @@ def check_prompts(settings: Settings) -> Check:
 
 def _tokenizer(model: ModelSettings) -> tuple[ChatTokenizer, int]:
     """The model's, where it is here; nothing is fetched. Raises ``EngineError``."""
-    return build_tokenizer(model.engine, model.name, model.revision, None)
+    return build_tokenizer(model.engine, *model.tokenizer_source, None)
 
 
 async def _kafka(settings: Settings) -> AsyncIterator[Check]:

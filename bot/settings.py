@@ -29,6 +29,9 @@ _STORAGE = re.compile(
     r"memory://|redis\+unix:///[^?]+(?:\?.*)?"
     r"|rediss?://(?:[^@/]*@)?(?:\[[0-9A-Fa-f:.]+\]|[^\s@/:\[\]]+):[0-9]{1,5}(?:/[0-9]*)?(?:\?.*)?"
 )
+_ENDPOINT = re.compile(
+    r"https?://(?:\[[0-9A-Fa-f:.]+\]|[^\s,:/@?#\[\]]+)(?::[0-9]{1,5})?(?:/[^\s,?#@]*)?"
+)
 _DEVICE = re.compile(r"auto|cpu|mps|cuda(?::[0-9]{1,3})?")
 
 
@@ -198,12 +201,66 @@ class EchoSettings(Group):
     """Milliseconds it takes over an answer."""
 
 
+class OpenAISettings(Group):
+    """The ``openai`` engine: servers that speak OpenAI's protocol (vLLM, SGLang, llama.cpp,
+    ``transformers serve``)."""
+
+    endpoints: str = Field(default="http://localhost:8000", min_length=1)
+    """Addresses of one or more servers of the same model, ``http://host:port`` or ``https://…``,
+    separated by commas; with or without ``/v1``."""
+    api_key: SecretStr | None = None
+    """The key that they want, if any."""
+    ca_file: Path | None = None
+    """PEM file of the authorities to trust for ``https``; unset: the system's own."""
+    model: str | None = Field(default=None, min_length=1)
+    """The model's name there; unset: the only one that they serve."""
+    tokenizer: str | None = Field(default=None, min_length=1)
+    """Folder or Hugging Face name of the served model, of which only the tokenizer is read: prompts
+    then go out as token ids, where the server takes them. Unset: as chat messages, and tokens are
+    estimated."""
+    tokenizer_revision: str | None = None
+    """Commit of that Hugging Face repository to pin."""
+    way: Literal["auto", "tokens", "chat"] = "auto"
+    """``tokens``: prompts go out as token ids or not at all. ``chat``: as messages, in which
+    control tokens that people wrote are broken up. ``auto``: ids where tokenizer and server allow
+    it."""
+    kind: Literal["auto", "vllm", "sglang", "llama.cpp", "transformers", "other"] = "auto"
+    """Which server it is, as each has its own names for sampling; ``auto``: it is asked."""
+    context_length: int | None = Field(default=None, ge=16, le=10_000_000)
+    """Longest prompt with its reply, in tokens, where the server does not tell or takes less."""
+    start_s: float = Field(default=60.0, ge=0, le=86_400)
+    """Seconds that a worker waits at its start for the first server that answers."""
+    connect_s: float = Field(default=5.0, gt=0, le=600)
+    """Seconds for a connection."""
+    first_token_s: float = Field(default=60.0, gt=0, le=86_400)
+    """Seconds until the first token of a reply, the server's own queue included."""
+    between_tokens_s: float = Field(default=30.0, gt=0, le=86_400)
+    """Seconds from one token to the next."""
+    total_s: float = Field(default=110.0, gt=0, le=86_400)
+    """Seconds for a whole reply, tries and waiting included; less than ``worker.deadline_s``."""
+    retry_share: float = Field(default=0.1, ge=0, le=1)
+    """Most requests that are made again, as a share of all: only those of whose reply nobody has
+    seen a part."""
+    poll_s: float = Field(default=1.0, gt=0, le=3600)
+    """Seconds between two looks at a server's own queue, and at whether it is back."""
+
+    @field_validator("endpoints")
+    @classmethod
+    def _web_addresses(cls, value: str) -> str:
+        addresses = [address.strip() for address in value.split(",")]
+        if not all(map(_ENDPOINT.fullmatch, addresses)) or len({*addresses}) < len(addresses):
+            raise ValueError(
+                "must be http://host:port or https://host:port, each once, without a user or a key"
+            )
+        return ",".join(addresses)
+
+
 class ModelSettings(Group):
     """Which model answers, and how."""
 
-    engine: Literal["transformers", "echo"] = "transformers"
-    """``transformers``: a real model in this process. ``echo``: a text that depends only
-    on its prompt."""
+    engine: Literal["transformers", "openai", "echo"] = "transformers"
+    """``transformers``: a real model on this machine. ``openai``: servers that speak OpenAI's
+    protocol. ``echo``: a text that depends only on its prompt."""
     name: str = Field(default="SmolLM2-135M-Instruct", min_length=1)
     """A folder with safetensors, a Hugging Face name (``org/model``), or the default
     model's own name."""
@@ -233,6 +290,14 @@ class ModelSettings(Group):
     """The least temperature of the second try, where the first gave nothing of use: at 0 it would
     give the same again."""
     echo: EchoSettings = EchoSettings()
+    openai: OpenAISettings = OpenAISettings()
+
+    @property
+    def tokenizer_source(self) -> tuple[str, str | None]:
+        """Name and revision of what the tokenizer is read from; an empty name: from nothing."""
+        if self.engine == "openai":
+            return self.openai.tokenizer or "", self.openai.tokenizer_revision
+        return self.name, self.revision
 
     @field_validator("device")
     @classmethod

@@ -5,7 +5,7 @@ from typing import Any
 
 from model.engine import ChatTokenizer, Engine, EngineError
 
-ENGINES = ("echo", "transformers")
+ENGINES = ("echo", "openai", "transformers")
 
 
 def build_engine(engine: str, **settings: Any) -> Engine:
@@ -17,6 +17,10 @@ def build_engine(engine: str, **settings: Any) -> Engine:
         from model.echo import EchoEngine
 
         return EchoEngine(**settings)
+    if engine == "openai":
+        from model.openai.engine import OpenAIEngine
+
+        return OpenAIEngine(**settings)
     if engine == "transformers":
         from model.transformers_engine import TransformersEngine
 
@@ -35,6 +39,10 @@ def build_tokenizer(
 
         echo = EchoEngine()
         return echo.tokenizer, echo.describe().context_length
+    if engine == "openai":
+        from model.openai.tokens import read_here
+
+        return read_here(name, revision, fetch=progress is not None)
     from model.loading import load_tokenizer
     from model.weights import folder_here, resolve
 

@@ -270,7 +270,7 @@ def _tokenizer(
 
     model = settings.model
     tokenizer, length = build_tokenizer(
-        model.engine, model.name, model.revision, lambda line: err.print(Text(line, "dim"))
+        model.engine, *model.tokenizer_source, lambda line: err.print(Text(line, "dim"))
     )
     require_room(files, setup, tokenizer, length)
     return tokenizer, length

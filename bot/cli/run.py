@@ -17,7 +17,10 @@ if TYPE_CHECKING:  # pydantic takes a third of a second: too long for --help
 USAGE = 2  # exit status: the command was typed wrong
 Engine = Annotated[
     str | None,
-    typer.Option(metavar="NAME", help="`transformers` (a real model) or `echo` (none)."),
+    typer.Option(
+        metavar="NAME",
+        help="`transformers` (a real model here), `openai` (servers of one) or `echo` (none).",
+    ),
 ]
 
 

@@ -43,13 +43,12 @@ from model.openai.neutral import Markers, as_sent
 from model.openai.options import Options
 from model.openai.probe import Server
 from model.openai.rescoring import require_scorable, rescore
-from model.openai.tokens import WithMessages, load, texts_of_controls
+from model.openai.tokens import DEFAULT_CONTEXT, WithMessages, load, texts_of_controls
 from model.stats import EngineState, EngineStats
 from model.tally import Tally
 
 log = structlog.get_logger(__name__)
 
-DEFAULT_CONTEXT = 4096  # tokens, where neither the server nor the tokenizer tells
 _BACK_OFF_S, _LONGEST_BACK_OFF_S = 0.1, 2.0
 
 

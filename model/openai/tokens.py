@@ -15,9 +15,12 @@ from typing import Any
 
 from model.chat import HfChatTokenizer
 from model.engine import ChatMessage, ChatTokenizer, EngineError, ModelNotFound, Prompt
+from model.openai.estimate import EstimatingTokenizer
 from model.portable import PortableTokenizer
-from model.weights import DEFAULT_MODEL, resolve
+from model.weights import DEFAULT_MODEL, folder_here, resolve
 
+DEFAULT_CONTEXT = 4096  # tokens, where neither the server nor the tokenizer tells
+LONGEST_CONTEXT = 2**31  # the server knows how much of the model's own it takes
 FILES = ["*.json", "*.jinja", "*.model", "*.txt"]
 
 
@@ -59,6 +62,17 @@ async def load(name: str, revision: str | None) -> tuple[HfChatTokenizer, int]:
     return HfChatTokenizer(portable), length
 
 
+def read_here(name: str, revision: str | None, *, fetch: bool) -> tuple[ChatTokenizer, int]:
+    """In this process, for commands: the tokenizer and the context that its model was made for; an
+    empty name is an estimate. Raises ``ModelNotFound`` or ``EngineError``."""
+    if not name:
+        return EstimatingTokenizer(), DEFAULT_CONTEXT
+    from model.loading import load_tokenizer
+
+    folder = folder_of(name, revision) if fetch else folder_here(name, revision)
+    return load_tokenizer(folder, context_length=LONGEST_CONTEXT)
+
+
 def _in_another_process(name: str, revision: str | None) -> tuple[PortableTokenizer, int]:
     context = multiprocessing.get_context("spawn")
     with ProcessPoolExecutor(1, mp_context=context) as pool:
@@ -76,7 +90,9 @@ def _read(name: str, revision: str | None) -> tuple[PortableTokenizer, int] | st
     from model.loading import load_tokenizer
 
     try:
-        tokenizer, length = load_tokenizer(folder_of(name, revision), context_length=2**31)
+        tokenizer, length = load_tokenizer(
+            folder_of(name, revision), context_length=LONGEST_CONTEXT
+        )
     except EngineError as error:
         return str(error)
     return PortableTokenizer.of(tokenizer.source), length

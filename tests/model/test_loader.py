@@ -19,11 +19,11 @@ from model.weights import DEFAULT_MODEL
 def test_an_engine_is_built_by_its_name() -> None:
     assert isinstance(build_engine("echo", latency_ms=2, slots=3), EchoEngine)
     assert isinstance(build_engine("transformers", slots=2), TransformersEngine)
-    assert ENGINES == ("echo", "transformers")
+    assert ENGINES == ("echo", "openai", "transformers")
 
 
 def test_another_name_is_refused_with_the_names_there_are() -> None:
-    with pytest.raises(EngineError, match="echo, transformers"):
+    with pytest.raises(EngineError, match="echo, openai, transformers"):
         build_engine("parrot")
 
 
