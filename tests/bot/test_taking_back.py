@@ -165,8 +165,12 @@ class World:
             headers=output.headers,
         )
         log.append(record)
-        for view in self.views.values():
+        for view in self.views.values() if self.is_here(record) else ():
             view.put(record)
+
+    def is_here(self, record: Record) -> bool:
+        """Whether it is of the partition of the views."""
+        return True
 
     # The platform.
 
