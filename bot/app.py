@@ -45,7 +45,7 @@ from consumers.metrics import Metrics, ViewState, WorkerState
 from consumers.views.views import Views
 from consumers.worker import Worker
 from model.engine import Capacity, Engine, Sampling
-from model.loader import build_engine
+from model.loader import build_engine, host_engine
 from model.openai.options import Options
 from schemas import names
 from schemas.feed import Account
@@ -131,7 +131,8 @@ def engine_of(settings: ModelSettings) -> Engine:
         return build_engine("echo", latency_ms=settings.echo.latency_ms, slots=settings.slots)
     if settings.engine == "openai":
         return build_engine("openai", options=_openai(settings), sampling=sampling_of(settings))
-    return build_engine(
+    build = functools.partial(host_engine, hang_s=settings.hang_s)
+    return (build if settings.own_process else build_engine)(
         settings.engine,
         name=settings.name,
         revision=settings.revision,

@@ -274,6 +274,12 @@ class ModelSettings(Group):
     """Most replies that the engine makes at once."""
     threads: int | None = Field(default=None, ge=1, le=4096)
     """Processor threads of the model; unset: one less than there are cores, at least 1."""
+    own_process: bool = True
+    """The ``transformers`` engine runs in a process of its own, which is started again when it
+    dies; false: in the worker's."""
+    hang_s: float = Field(default=60.0, ge=1, le=3600)
+    """Seconds without a sign of life, or with work and without a step of the model, after which
+    the engine's process is killed and started again."""
     max_new_tokens: int = Field(default=96, ge=1, le=100_000)
     """Longest reply, in the model's tokens."""
     temperature: float = Field(default=0.0, ge=0, le=10)

@@ -28,6 +28,17 @@ def build_engine(engine: str, **settings: Any) -> Engine:
     raise EngineError(f"There is no engine called {engine!r}; choose one of {', '.join(ENGINES)}.")
 
 
+def host_engine(
+    engine: str, *, hang_s: float = 60.0, progress: Callable[[str], None], **settings: Any
+) -> Engine:
+    """The engine called ``engine`` in a process of its own, which is looked after; no torch is
+    loaded here. ``settings`` are plain values; ``hang_s``: see ``model.hosted.engine``. Not
+    started; a name that is not known is told by the start."""
+    from model.hosted.engine import HostedEngine
+
+    return HostedEngine(engine, settings, hang_s=hang_s, progress=progress)
+
+
 def build_tokenizer(
     engine: str, name: str, revision: str | None, progress: Callable[[str], None] | None
 ) -> tuple[ChatTokenizer, int]:

@@ -14,6 +14,7 @@ from bot.app import (
     Running,
     _unless,
     engine_of,
+    places,
     run_worker,
     setup_of,
     worker_config,
@@ -33,6 +34,9 @@ from bot.settings import (
 from consumers.errors import TopicMissing
 from consumers.metrics import ViewState, WorkerState
 from model.echo import EchoEngine
+from model.engine import Capacity
+from model.hosted.engine import HostedEngine
+from model.transformers_engine import TransformersEngine
 from schemas.topics import TOPICS
 
 NOBODY = KafkaSettings(bootstrap_servers="127.0.0.1:1")
@@ -59,10 +63,21 @@ def _logging_as_it_was() -> Iterator[None]:
     structlog.reset_defaults()
 
 
-def test_the_echo_engine_is_built_without_a_model() -> None:
+async def test_the_echo_engine_is_built_without_a_model() -> None:
     engine = engine_of(ECHO)
     assert isinstance(engine, EchoEngine)
+    await engine.start()
     assert engine.capacity().slots == 3
+
+
+def test_a_real_model_gets_a_process_of_its_own_unless_that_is_switched_off() -> None:
+    assert isinstance(engine_of(ModelSettings(slots=2)), HostedEngine)
+    assert isinstance(engine_of(ModelSettings(own_process=False)), TransformersEngine)
+
+
+def test_an_engine_that_is_down_is_handed_nothing() -> None:
+    assert places(Capacity(0, 0)) == 0
+    assert places(Capacity(8, 0)) == 10  # its slots, and a few that stand ready
 
 
 def test_settings_reach_the_runtime() -> None:
