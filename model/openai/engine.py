@@ -36,7 +36,7 @@ from model.openai.description import description
 from model.openai.dialects import body_of_ids, body_of_messages, cannot, sampling_words
 from model.openai.endpoint import Endpoint
 from model.openai.errors import ServerError, ServerFaulty, ServerSlow, WrongModel
-from model.openai.estimate import EstimatingTokenizer
+from model.openai.estimate import MARGIN, EstimatingTokenizer
 from model.openai.fleet import Fleet
 from model.openai.job import Job
 from model.openai.neutral import Markers, as_sent
@@ -232,6 +232,8 @@ class OpenAIEngine:
         self._vocabulary = _vocabulary(self._given or tokenizer, servers)
         told = [*(server.context_length for server in servers), self._options.context_length]
         length = min([one for one in (*told, made_for) if one], default=DEFAULT_CONTEXT)
+        if isinstance(tokenizer, EstimatingTokenizer):
+            length = int(length / (1 + MARGIN))
         self._description = description(servers, tokenizer, length)
 
     # --- one request ------------------------------------------------------------------------------

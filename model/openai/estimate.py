@@ -1,11 +1,12 @@
 """A tokenizer for a model whose own is not here: pieces of text that stand in for its tokens.
 
 Budgets need a count before anything is sent, and a server tells it only afterwards. A piece is at
-most ``ASCII_BYTES`` of a word, or two bytes of any other script; that is more than the tokenizers
-of today's models make of a text (measured in the tests against the default model's), so a budget is
-kept rather than overrun. The "ids" are the pieces themselves, packed into numbers: they are right
-in length and can be read back, and mean nothing to the model. Prompts carry their messages, which
-is what is sent.
+most ``ASCII_BYTES`` of a word, a letter of another alphabet, or half a character of a longer
+script. That is more than most tokenizers make of a text; one with a small vocabulary makes up to
+``MARGIN`` more (measured in the tests with the default model's), so a model's context is taken as
+that much shorter. The "ids" are the pieces themselves, packed into numbers: they are about right in
+number and can be read back, and mean nothing to the model. Prompts carry their messages, which is
+what is sent.
 """
 
 from collections.abc import Sequence
@@ -17,9 +18,12 @@ from model.engine import ChatMessage, Part, Prompt, Segment, Trust
 ASCII_BYTES = 4
 ROLE_IDS = {"system": 1, "user": 2, "assistant": 3}
 END = 4
+MARGIN = 0.3  # tokens more than pieces, as a share
 FRAME = 4  # tokens that a template puts around a turn, besides its content
 VOCABULARY = 1 << (8 * (ASCII_BYTES + 1) + 1)
-_PIECES = regex.compile(rb" ?[A-Za-z]{1,%d}|[0-9]|[^\x00-\x7f]{1,2}|[\x00-\x7f]" % ASCII_BYTES)
+_PIECES = regex.compile(
+    rb" ?[A-Za-z]{1,%d}|[0-9]|[\xc0-\xff][\x80-\xbf]?|[\x80-\xbf]{1,2}|[\x00-\x7f]" % ASCII_BYTES
+)
 _NAMES = {END: "<end>"} | {number: f"<{role}>" for role, number in ROLE_IDS.items()}
 
 
