@@ -58,6 +58,11 @@ async def _send(producer: AIOKafkaProducer, outputs: Iterator[tuple[int, Output]
     await asyncio.gather(*sent)
 
 
+def some_mention(bot: BotSettings) -> Output:
+    """One of them, for whoever needs an event and no log."""
+    return _mention(bot, _root("thread", 0), 0, 0)
+
+
 def _root(thread: str, lane: int) -> Post:
     author = Person(f"acct:host:{lane}", f"host{lane}", f"Host {lane}")
     return post(author, ROOT, conversation_id=thread, created_at=AT, uri=f"{thread}:root")
