@@ -307,6 +307,31 @@ async def test_killed_between_a_deletion_and_its_retraction_each_is_made_once(
     assert not people.outcomes.corrections
 
 
+async def test_a_storm_of_edits_asks_the_model_seldom_and_holds_up_no_deletion(
+    broker: str, folder: Path, people: Platform
+) -> None:
+    """A hundred edits of a post that twenty replies quote, and somebody deletes another post."""
+    quoted = new_post(person(), "It is calm.", conversation_id="elsewhere")
+    async with working(settings_on(broker, folder, latency_ms=50)):
+        asking = [people.asking("Is it?", quoted=quoted) for _ in range(20)]
+        replied = [await people.replied(one, quoted=quoted) for one in asking]
+        other = people.asking()
+        others = await people.replied(other)
+        now = quoted
+        for n in range(100):
+            now = await people.edit(now, f"Storm {n}.")
+            if n == 50:
+                await people.delete(other)
+        await people.settled()
+    (gone,) = [one for one in people.changes if retracts(one, others)]
+    assert gone.decision.reason == SkipReason.DELETED
+    asked = [one for one in people.reviews if one.decision.prompt is not None]
+    assert len(asked) <= 20 * 100 / 4
+    corrections = [one for one in people.changes if one is not gone]
+    last = {reply: seen(one) for one in corrections for reply in one.decision.reply_ids}
+    assert all("Storm 99." in last[reply_id(one)] for one in replied)
+
+
 @pytest.mark.parametrize("what", ["delete", "edit"])
 async def test_a_change_while_the_answer_is_being_made_counts(
     broker: str, folder: Path, people: Platform, what: str
