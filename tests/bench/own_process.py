@@ -79,8 +79,8 @@ def _result(samples: Sequence[Mapping[str, Any]], rounds: int, seconds: float) -
         ],
         notes=[
             (
-                f"With the engine in the same process: {of(False, busy, late):.1f} ms late (p99) with"
-                f" a busy loop and {of(False, idle, late):.1f} ms with an idle one,"
+                f"With the engine in the same process: {of(False, busy, late):.1f} ms late (p99)"
+                f" with a busy loop and {of(False, idle, late):.1f} ms with an idle one,"
                 f" {of(False, busy, 'our_mib'):,.0f} MiB."
             ),
             (

@@ -27,6 +27,7 @@ ORDER = (
     "view-rebuild",
     "context-lookup",
     "retraction",
+    "own-process",
     "soak",
 )
 _COMPARE: Mapping[str, Callable[[float, float], bool]] = {"<=": operator.le, ">=": operator.ge}
