@@ -93,6 +93,21 @@ class Group:
                 group=self.config.group_id,
             )
 
+    async def is_member(self) -> bool:
+        """Does the group still count us in? A heartbeat of our own, since a process that stood
+        still may not know yet. Raises KafkaError or TimeoutError where nobody can say."""
+        coordinator = self.consumer._coordinator
+        member_id = coordinator.member_id
+        if not member_id:
+            return False  # it has lost its place, and is about to join anew
+        async with asyncio.timeout(self.config.commit_timeout_s):
+            counted = await coordinator._do_heartbeat()
+        if coordinator.member_id != member_id:
+            return False
+        if not counted:
+            raise KafkaError("the group can't be asked whether we still belong to it")
+        return True
+
     async def committed(self, source: TopicPartition) -> Committed | None:
         """What the group has committed, read only after the producer of ``source`` started."""
         try:

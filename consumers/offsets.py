@@ -61,6 +61,15 @@ class OffsetTracker:
         return self._end
 
     @property
+    def reach(self) -> int:
+        """One past the last offset that may be committed: taken in here, or by an earlier owner."""
+        return max(self._end, self._horizon)
+
+    def is_foreign(self, offset: int) -> bool:
+        """Was it not taken in here, nor named by the earlier owner's map?"""
+        return offset >= self._end and offset not in self._skip
+
+    @property
     def position(self) -> int:
         """The first unfinished offset: what may be committed."""
         while self._order and self._order[0] not in self._unfinished:
@@ -89,7 +98,7 @@ class OffsetTracker:
         """Offset and metadata to commit once ``offsets`` are published too; changes nothing."""
         unfinished = sorted(self._unfinished.difference(offsets))
         # What an earlier owner's map named beyond our end must stay in the map.
-        end = max(self._end, self._horizon)
+        end = self.reach
         unfinished += [o for o in range(self._end, end) if o not in self._skip]
         if not unfinished:
             return end, ""
@@ -98,7 +107,7 @@ class OffsetTracker:
     @property
     def fill(self) -> float:
         """The share of the metadata that the map may come to need, whatever finishes next."""
-        span = max(self._end, self._horizon) - self.position
+        span = self.reach - self.position
         as_bits = span // 8 + 2
         runs = 2 * (len(self._unfinished) + len(self._skip) + 1)
         as_runs = 3 * runs  # a LEB128 number of three bytes holds two million

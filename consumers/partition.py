@@ -36,6 +36,8 @@ log = structlog.get_logger(__name__)
 _CANCEL_TIMEOUT_S = 5.0
 _CLOCKS_MS = 5_000  # by which the clocks of two brokers may differ
 
+Member = Callable[[], Awaitable[bool]]
+"""Are we still in the group? Raises where nobody can say."""
 Published = Callable[[TopicPartition, int], Awaitable[Mapping[int, int]]]
 """Which records from that offset on have their outcome on the log: offset, Kafka's time in ms."""
 
@@ -43,6 +45,11 @@ Published = Callable[[TopicPartition, int], Awaitable[Mapping[int, int]]]
 async def nothing_published(source: TopicPartition, offset: int) -> Mapping[int, int]:
     """For callers whose outputs do not say what they are the outcome of."""
     return {}
+
+
+async def always_member() -> bool:
+    """For callers without a group."""
+    return True
 
 
 class Publisher(Protocol):
@@ -79,6 +86,7 @@ class AssignedPartition:
         read_back: Callable[[TopicPartition], Awaitable[Committed | None]],
         recover: Callable[[TopicPartition], Awaitable[Committed | None]],
         published: Published = nothing_published,
+        is_member: Member = always_member,
         seek: Callable[[TopicPartition, int | None], Awaitable[int]],
         let_go: Callable[[TopicPartition], None],
         changed: Callable[[], None],
@@ -97,6 +105,7 @@ class AssignedPartition:
         self._read_back = read_back
         self._recover = recover
         self._published = published
+        self._is_member = is_member
         self._outcomes: Mapping[int, int] = {}  # on the log already: offset, Kafka's time in ms
         self._last_outcome = -1
         self._stale = False  # the group's offset is behind them, and nothing new may come
@@ -331,11 +340,14 @@ class AssignedPartition:
         not say so.
 
         Both were written in one transaction, so it is the broker that has lost the offset: Kafka
-        4.4's group coordinator was seen to do that, killed while it read its log.
+        4.4's group coordinator was seen to do that, killed while it read its log. Raises
+        ``Fenced`` where somebody else has committed meanwhile.
         """
         for attempt in itertools.count(1):
             try:
                 found = await self._published(self.source, start)
+                behind = {o: at_ms for o, at_ms in found.items() if not committed.covers(o)}
+                now = await self._read_back(self.source) if behind else None
                 break
             except BaseException as error:
                 if asked_to_stop(error):
@@ -343,7 +355,8 @@ class AssignedPartition:
                 place = str(self.source)
                 log.warning("outcomes can't be read yet", partition=place, error=told(error))
             await self._pause(attempt)
-        behind = {o: at_ms for o, at_ms in found.items() if not committed.covers(o)}
+        if now not in (None, committed):
+            raise Fenced(f"{self.source}: another worker commits")
         if behind:
             log.error(
                 "the group's offset is behind what was published: the broker lost commits (or"
@@ -422,19 +435,28 @@ class AssignedPartition:
             at_ms = self._timestamps.get(offset, 0)
             return committed.covers(offset) or _has_outcome(outcomes, offset, at_ms)
 
-        if committed.offset > tracker.end or any(map(is_through, tracker.unfinished - ours)):
+        others = [o for o in (*committed.ahead, *outcomes) if tracker.is_foreign(o)]
+        others = [o for o in others if o not in self._outcomes]
+        mine = tracker.unfinished - ours
+        if committed.offset > tracker.reach or others or any(map(is_through, mine)):
             raise Fenced(f"{self.source}: another worker finished what is in flight here")
         through = self._outbox.take_out(lambda f: is_through(f.offset))
         self._done(tracker, through)
         self._stale = any(f.offset in outcomes for f in through)
 
     async def _restart(self, *, recover: bool = False) -> Committed | None:
-        """A fresh producer, then the committed offset; tries until it works."""
+        """A fresh producer, then the committed offset; tries until it works.
+
+        Raises ``Fenced`` where the group has given our place away: a process that stood still
+        would take the id from the new owner, which is at work.
+        """
         for attempt in itertools.count(1):
             if self._publisher is not None:
                 await self._publisher.discard()
             self._publisher = self._new_publisher(self._config, self.source)
             try:
+                if not await self._is_member():
+                    raise Fenced(f"{self.source}: the group has given our place away")
                 await self._publisher.start()
                 committed = await self._read_back(self.source)
                 if committed is None and recover:

@@ -99,8 +99,10 @@ class TransactionalPublisher:
         try:
             async with asyncio.timeout(self._config.commit_timeout_s):
                 await self._transact(self._producer, outputs, offset, metadata)
-        except ProducerFenced as error:
-            raise Fenced(self.transactional_id) from error
+        except BaseException as error:
+            if not asked_to_stop(error) and _is_fenced(self._producer, error):
+                raise Fenced(self.transactional_id) from error
+            raise
 
     async def _transact(
         self, producer: AIOKafkaProducer, outputs: Sequence[Output], offset: int, metadata: str
@@ -158,6 +160,17 @@ class TransactionalPublisher:
             if asked_to_stop(error):
                 raise
             log.info("producer torn down", partition=str(self._source), error=told(error))
+
+
+def _is_fenced(producer: AIOKafkaProducer | None, error: BaseException) -> bool:
+    """Only the request that met it raises ``ProducerFenced``. The sender dies of it, and whatever
+    is asked after that raises something else: IllegalOperation, or an AssertionError."""
+    if isinstance(error, ProducerFenced):
+        return True
+    task = producer._sender.sender_task if producer is not None and producer._sender else None
+    if task is None or not task.done() or task.cancelled():
+        return False
+    return isinstance(task.exception(), ProducerFenced)
 
 
 def _look_at(future: "asyncio.Future[object] | None") -> None:

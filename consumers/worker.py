@@ -301,6 +301,7 @@ class Worker(ConsumerRebalanceListener):  # type: ignore[misc]  # aiokafka has n
             read_back=group.committed,
             recover=self._recover,
             published=self._published,
+            is_member=group.is_member,
             seek=group.seek,
             let_go=self._let_go,
             changed=self._wake,

@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 
 import pytest
 from aiokafka import TopicPartition
-from aiokafka.errors import MessageSizeTooLargeError
+from aiokafka.errors import KafkaConnectionError, MessageSizeTooLargeError
 from structlog.testing import capture_logs
 
 from consumers.config import WorkerConfig
@@ -38,6 +38,8 @@ class FakeBroker:
     outcomes: dict[int, int] = field(default_factory=dict)
     refused: bytes = b""
     prepare_hangs: bool = False
+    prepared: asyncio.Event = field(default_factory=asyncio.Event)
+    member: bool = True
     metrics: Metrics = field(default_factory=Metrics)
     calls: list[str] = field(default_factory=list)
     faults: list[tuple[str, BaseException]] = field(default_factory=list)
@@ -52,6 +54,10 @@ class FakeBroker:
         self.fault("read back")
         return self.committed
 
+    async def is_member(self) -> bool:
+        self.fault("is member")
+        return self.member
+
     async def recover(self, source: TopicPartition) -> Committed | None:
         self.calls.append("recover")
         self.fault("recover")
@@ -65,7 +71,7 @@ class FakeBroker:
         self.calls.append("prepare")
         self.fault("prepare")
         if self.prepare_hangs:
-            await asyncio.Event().wait()
+            await self.prepared.wait()
 
     async def release(self, source: TopicPartition) -> None:
         self.calls.append("release")
@@ -133,6 +139,7 @@ async def open_partition() -> AsyncIterator[Opener]:
                 read_back=broker.read_back,
                 recover=broker.recover,
                 published=broker.published,
+                is_member=broker.is_member,
                 seek=broker.seek,
                 let_go=broker.let_go.append,
                 changed=lambda: None,
@@ -238,6 +245,78 @@ async def test_a_read_back_that_covers_what_is_in_flight_here_means_another_owne
     partition.finish(0, [output("zero")])
     await wait_until(lambda: bool(broker.let_go))
     assert broker.outputs == []
+
+
+async def test_who_lost_its_place_in_the_group_never_starts_a_producer_again(
+    open_partition: Opener,
+) -> None:
+    """A process that stood still: its commit timed out, and its partition has a new owner."""
+    broker = FakeBroker()
+    partition = open_partition(broker)
+    await wait_until(lambda: partition.is_open)
+    assert partition.take(0)
+    starts = broker.calls.count("start")
+    broker.member = False
+    broker.faults = [("before commit", TimeoutError())]
+    partition.finish(0, [output("zero")])
+    await wait_until(lambda: bool(broker.let_go))
+    assert broker.calls.count("start") == starts
+    assert not broker.outputs
+
+
+async def test_while_nobody_can_say_who_is_in_the_group_it_waits(open_partition: Opener) -> None:
+    broker = FakeBroker()
+    partition = open_partition(broker)
+    await wait_until(lambda: partition.is_open)
+    assert partition.take(0)
+    away = KafkaConnectionError("away")
+    broker.faults = [("before commit", away), ("is member", away), ("is member", TimeoutError())]
+    partition.finish(0, [output("zero")])
+    await wait_until(lambda: broker.committed == Committed(1))
+    assert [out.value for out in broker.outputs] == [b"zero"]
+    assert not broker.let_go
+
+
+@pytest.mark.parametrize("committed", [Committed(0, frozenset({3, 4})), Committed(9)])
+async def test_a_read_back_beyond_what_was_taken_in_here_means_another_owner(
+    open_partition: Opener, committed: Committed
+) -> None:
+    broker = FakeBroker()
+    partition = open_partition(broker)
+    await wait_until(lambda: partition.is_open)
+    assert partition.take(0)
+    broker.faults = [("before commit", TimeoutError())]
+    broker.committed = committed
+    partition.finish(0, [output("zero")])
+    await wait_until(lambda: bool(broker.let_go))
+    assert broker.outputs == []
+
+
+async def test_what_an_earlier_owner_finished_beyond_it_is_no_sign_of_another_owner(
+    open_partition: Opener,
+) -> None:
+    broker = FakeBroker(committed=Committed(0, frozenset({1, 3})))
+    partition = open_partition(broker)
+    await wait_until(lambda: partition.is_open)
+    assert partition.take(0)
+    broker.faults = [("after commit", TimeoutError())]
+    partition.finish(0, [output("zero")])
+    await wait_until(lambda: broker.committed == Committed(2, frozenset({3})))
+    await wait_until(lambda: not partition.pending)
+    assert not broker.let_go
+    assert [o for o in range(1, 5) if partition.take(o)] == [2, 4]
+
+
+async def test_who_commits_while_we_take_over_is_another_owner(open_partition: Opener) -> None:
+    """One that stood still and took the producer's id back, after our offset was read."""
+    broker = FakeBroker(committed=Committed(3), outcomes={3: 1_000})
+    broker.prepare_hangs = True
+    partition = open_partition(broker)
+    await wait_until(lambda: "prepare" in broker.calls)
+    broker.committed = Committed(4)
+    broker.prepared.set()
+    await wait_until(lambda: bool(broker.let_go))
+    assert not partition.is_open
 
 
 async def test_what_has_its_outcome_is_not_handled_again_though_the_offset_went_back(

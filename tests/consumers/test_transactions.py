@@ -3,16 +3,18 @@
 import asyncio
 import inspect
 from dataclasses import dataclass, field
+from types import SimpleNamespace
 from typing import Any, cast
 
 import pytest
 from aiokafka import TopicPartition
+from aiokafka.errors import IllegalOperation, KafkaError, ProducerFenced
 from aiokafka.producer import sender
 from aiokafka.producer.message_accumulator import BatchBuilder
 
 from consumers.batches import record_size
 from consumers.config import WorkerConfig
-from consumers.errors import NoSuchPartition
+from consumers.errors import Fenced, NoSuchPartition
 from consumers.transactions import REFUSALS, TransactionalPublisher
 from schemas.record import Output
 
@@ -25,6 +27,8 @@ class FakeProducer:
 
     batch_bytes: int = 4096
     calls: list[Any] = field(default_factory=list)
+    _sender: Any = None
+    error: Exception | None = None
 
     def create_batch(self) -> BatchBuilder:
         return BatchBuilder(self.batch_bytes, 0, is_transactional=True)
@@ -45,6 +49,8 @@ class FakeProducer:
 
     async def send_offsets_to_transaction(self, offsets: Any, group_id: str) -> None:
         self.calls.append(("offset", offsets[SOURCE].offset))
+        if self.error:
+            raise self.error
 
     async def commit_transaction(self) -> None:
         self.calls.append("commit")
@@ -83,6 +89,27 @@ async def test_a_full_batch_goes_before_the_next_of_its_partition() -> None:
 
 async def test_an_offset_alone_is_committed() -> None:
     assert await publish(FakeProducer()) == ["begin", ("offset", 7), "commit"]
+
+
+@pytest.mark.parametrize("error", [IllegalOperation("state"), AssertionError()])
+@pytest.mark.parametrize(
+    ("died_of", "expected"), [(ProducerFenced(), Fenced), (KafkaError(), None), (None, None)]
+)
+async def test_whatever_is_asked_of_a_sender_that_was_fenced_is_fenced(
+    error: Exception, died_of: Exception | None, expected: type[Exception] | None
+) -> None:
+    async def send() -> None:
+        if died_of is None:
+            await asyncio.Event().wait()
+        else:
+            raise died_of
+
+    task = asyncio.create_task(send())
+    await asyncio.wait([task], timeout=0 if died_of is None else None)
+    producer = FakeProducer(_sender=SimpleNamespace(sender_task=task), error=error)
+    with pytest.raises(expected or type(error)):
+        await publish(producer)
+    task.cancel()
 
 
 async def test_a_partition_that_is_not_there_is_a_refusal_and_nothing_is_committed() -> None:
