@@ -16,7 +16,15 @@ from bot.echoes import Echoes
 from bot.facts import Facts, claim_of, gather
 from bot.knowledge import Knowledge
 from bot.quotas import Quotas
-from bot.values import Asked, BotIdentity, Limits, Question, visibility_of, written
+from bot.values import (
+    GONE_MEANWHILE,
+    Asked,
+    BotIdentity,
+    Limits,
+    Question,
+    visibility_of,
+    written,
+)
 from schemas.audit import RuleVerdict
 from schemas.codes import SkipReason
 from schemas.feed import (
@@ -88,7 +96,7 @@ def deleted(asked: Asked, _: Settings, facts: Facts) -> Skip | None:
     """A deletion asks nothing, and what was deleted meanwhile is not answered."""
     if isinstance(asked.data, MessageDeleted):
         return Skip(SkipReason.DELETED)
-    return Skip(SkipReason.DELETED, "deleted meanwhile") if facts.gone else None
+    return Skip(SkipReason.DELETED, GONE_MEANWHILE) if facts.gone else None
 
 
 def edited(asked: Asked, _: Settings, __: Facts) -> Skip | None:

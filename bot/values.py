@@ -28,6 +28,9 @@ Source = MentionCreated | MessageCreated | MessageEdited | MessageDeleted
 Question = MentionCreated | MessageCreated
 """Those of them that can get an answer."""
 
+GONE_MEANWHILE = "deleted meanwhile"
+"""What the audit says of a post that was gone before it was answered."""
+
 # Widest first: the narrower of two is the one further on.
 _WIDTHS = tuple(Visibility)
 _OPEN = frozenset({Visibility.PUBLIC, Visibility.UNLISTED})

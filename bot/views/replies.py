@@ -14,10 +14,11 @@ import sqlite3
 from collections.abc import Callable, Mapping
 from typing import Any, Literal
 
+from bot.values import GONE_MEANWHILE
 from bot.views.records import RANK, indexes, oldest, origin_of, own_event, trim
 from consumers.views.view import BadRecord
 from schemas import names
-from schemas.codes import ErrorCode
+from schemas.codes import ErrorCode, SkipReason
 from schemas.record import Record
 
 _TABLES = """
@@ -53,7 +54,6 @@ CREATE TABLE retractions (
 """
 _TIMED = ("decisions", "parts", "corrections", "retractions")
 _PRIVATE = frozenset({names.BOT_AUDIT_PRIVATE, names.BOT_DIRECT_REPLIES})
-_DELETED = "deleted"  # a decision for this reason says nothing about the revision it names
 
 
 def _upsert(table: str, columns: int) -> str:
@@ -96,7 +96,7 @@ class RepliesView:
     """See the module."""
 
     name = "replies"
-    layout = 2
+    layout = 3
     topics: tuple[str, ...] = (
         names.BOT_AUDIT,
         names.BOT_AUDIT_PRIVATE,
@@ -137,7 +137,7 @@ def _decision(db: sqlite3.Connection, data: Mapping[str, Any], private: int, at:
     uri: Any = ref.get("uri")
     revision: Any = ref.get("revision")
     reason = data.get("reason")
-    told = uri and revision and not review and reason != _DELETED
+    told = uri and revision and not review and not _is_of_deletion(data)
     event = None if review or asked.get("id") is None else key_of(asked["source"], asked["id"])
     row = (
         _text(data["decision_id"]),
@@ -155,6 +155,17 @@ def _decision(db: sqlite3.Connection, data: Mapping[str, Any], private: int, at:
         *at,
     )
     _put(db, "decisions", _DECISION, row)
+
+
+def _is_of_deletion(data: Mapping[str, Any]) -> bool:
+    """Whether the input told of a deletion, and so nothing about the revision that it names; a
+    message that was gone before it was answered is another thing."""
+    if data.get("reason") != SkipReason.DELETED:
+        return False
+    if data["input"]["topic"] != names.FEED_DIRECT_MESSAGES:  # nowhere else is one an input
+        return False
+    last: Mapping[str, Any] = (data.get("rules") or ({},))[-1]
+    return last.get("name") == "deleted" and last.get("detail") != GONE_MEANWHILE
 
 
 def _created(db: sqlite3.Connection, data: Mapping[str, Any], private: int, at: Place) -> None:

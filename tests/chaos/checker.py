@@ -286,15 +286,9 @@ class _Log:
             if decision.reason == "duplicate":
                 yield Violation("wrong", _at(decision.input), "the first of its kind was skipped")
         elif decision.reason != "duplicate":
-            # Of a post that is gone a repeat is skipped as the first was: for that.
-            if not self._gone(decision, earlier):
-                yield Violation("repeat", _at(decision.input), f"a repeat was {decision.outcome}")
+            yield Violation("repeat", _at(decision.input), f"a repeat was {decision.outcome}")
         elif decision.duplicate_of not in names:
             yield Violation("repeat", _at(decision.input), "names another first decision")
-
-    def _gone(self, decision: Decision, earlier: Sequence[Input]) -> bool:
-        before = [d for one in earlier for d in self._decisions.get(one.key, [])]
-        return all(one.reason == "deleted" for one in (decision, *before))
 
     def order(self) -> Iterator[Violation]:
         last: dict[tuple[object, ...], tuple[int, Key]] = {}

@@ -7,7 +7,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from bot.values import Seen
+from bot import policy
+from bot.facts import Facts
+from bot.values import Seen, Source, source_ref
 from bot.views import said
 from bot.views.replies import RepliesView, key_of
 from consumers.views.view import BadRecord
@@ -16,7 +18,7 @@ from schemas.audit import DecisionRecorded, InputRef
 from schemas.codes import Outcome
 from schemas.feed import MessageDeleted, Ref, Visibility
 from schemas.replies import ReplyCorrected, ReplyCreated, ReplyRetracted
-from tests.bot.make import BOT, NOW, direct, envelope, mention
+from tests.bot.make import BOT, NOW, NOW_MS, asked, direct, envelope, mention, setup
 from tests.bot.views.logs import Log, built, garbled, rows
 from tests.bot.views.test_conversation import shuffled
 from tests.examples import examples
@@ -132,20 +134,47 @@ def test_a_dead_letter_lets_a_redriven_record_try_again_until_one_is_answered() 
     assert seen(log, "d3", redriven=True).duplicate_of == "d2"
 
 
-def test_deletions_and_reviews_say_nothing_about_a_revision() -> None:
-    log = Log()
-    log.add(decision("d1", Outcome.SKIPPED, reason="deleted", event="e1"))
-    log.add(decision("d2", Outcome.CORRECTED, topic=names.BOT_REVIEWS, event="event-1"))
-    assert seen(log, "d3") == Seen()
-    gone = MessageDeleted(
-        ref=Ref(uri=URI, revision="r1"),
+def skipped_as_deleted(data: Source, name: str, *, gone: bool, **fields: Any) -> DecisionRecorded:
+    """The decision on an input where its post may be ``gone``, by the rules themselves."""
+    settings = policy.Settings.of(setup().bot, setup().limits)
+    facts = Facts(now_ms=NOW_MS, gone=gone)
+    verdict, rules = policy.judge(asked(data), settings, facts)
+    assert isinstance(verdict, policy.Skip)
+    told = {"reason": verdict.reason, "rules": rules} | fields
+    return decision(name, Outcome.SKIPPED, uri=source_ref(data).uri, **told)
+
+
+def gone(uri: str = URI) -> MessageDeleted:
+    return MessageDeleted(
+        ref=Ref(uri=uri, revision="r1"),
         conversation_id="conv-1",
         deleted_by="author",
         deleted_at=NOW,
     )
+
+
+def test_deletions_and_reviews_say_nothing_about_a_revision() -> None:
+    log = Log()
+    topic = names.FEED_DIRECT_MESSAGES
+    log.add(skipped_as_deleted(gone(), "d1", gone=False, topic=topic, event="e1"))
+    log.add(decision("d2", Outcome.CORRECTED, topic=names.BOT_REVIEWS, event="event-1"))
+    assert seen(log, "d3") == Seen()
     log.add(decision("d4", event="e4"))
-    assert said.seen(log.view(VIEW), envelope(id="e9"), gone, "d5", False) == Seen()
-    assert said.seen(log.view(VIEW), envelope(id="e1"), gone, "d5", False) == Seen("d1")
+    assert said.seen(log.view(VIEW), envelope(id="e9"), gone(), "d5", False) == Seen()
+    assert said.seen(log.view(VIEW), envelope(id="e1"), gone(), "d5", False) == Seen("d1")
+
+
+@pytest.mark.parametrize(
+    ("data", "topic"),
+    [(mention(), names.FEED_MENTIONS), (direct(), names.FEED_DIRECT_MESSAGES)],
+)
+def test_a_repeat_of_what_was_gone_when_it_came_first_names_that_decision(
+    data: Source, topic: str
+) -> None:
+    log = Log()
+    log.add(skipped_as_deleted(data, "d1", gone=True, topic=topic))
+    again = said.seen(log.view(VIEW), envelope(id="another"), data, "d2", False)
+    assert again == Seen("d1", "d1", answered=False)
 
 
 def test_a_private_decision_counts_as_well() -> None:
