@@ -47,6 +47,7 @@ from consumers.worker import Worker
 from model.engine import Capacity, Engine, Sampling
 from model.loader import build_engine, host_engine
 from model.openai.options import Options
+from model.stats import EngineStats
 from schemas import names
 from schemas.feed import Account
 
@@ -75,7 +76,8 @@ async def run_worker(
     stopping = stop or asyncio.Event()
     running = Running()
     status = Status(asyncio.get_running_loop(), running.state)
-    pages = application(status, running.is_ready, running.metrics)
+    stats = Status(asyncio.get_running_loop(), running.engine_stats)
+    pages = application(status, running.is_ready, running.metrics, stats)
     with _signals(stopping.set), serving(settings.http, pages):
         try:
             cluster = await _unless(stopping, _try_cluster(settings, attempt=1))
@@ -92,7 +94,7 @@ async def _with_engine(
     running: "Running",
     cluster: str | None,
 ) -> None:
-    engine = engine or engine_of(settings.model)
+    engine = running.engine = engine or engine_of(settings.model)
     try:
         if await _unless(stopping, _start(engine, settings)):
             await _answer(settings, engine, stopping, running, cluster)
@@ -108,12 +110,16 @@ class Running:
     activity: Activity = field(default_factory=Activity)
     worker: Worker | None = None
     views: Views | None = None
+    engine: Engine | None = None
 
     def state(self) -> WorkerState | None:
         if self.worker is None:
             return None
         views = self.views.states() if self.views is not None else ()
         return replace(self.worker.state(), views=tuple(map(_usable, views)))
+
+    def engine_stats(self) -> EngineStats | None:
+        return self.engine.stats() if self.engine is not None else None
 
     def is_ready(self) -> bool:
         return self.worker is not None and self.worker.is_assigned

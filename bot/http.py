@@ -2,7 +2,8 @@
 
 A thread of its own serves them, so that they still answer when the event loop does not; each
 answer asks the loop for the worker's state and waits for it a bounded time. Alive: the loop
-turns. Ready: the group has assigned, every assigned partition is open, the engine is up.
+turns. Ready: the group has assigned, every assigned partition is open, the engine is up or is just
+being started again.
 """
 
 import asyncio
@@ -11,18 +12,21 @@ import json
 import threading
 from collections.abc import Callable, Iterable, Iterator
 from socketserver import TCPServer, ThreadingMixIn
-from typing import Any, cast
+from typing import Any, Generic, TypeVar, cast
 from wsgiref.simple_server import WSGIRequestHandler, WSGIServer, make_server
 from wsgiref.types import StartResponse, WSGIApplication, WSGIEnvironment
 
 import structlog
 from prometheus_client import CollectorRegistry, make_wsgi_app
 
+from bot.engine_metrics import EngineCollector
 from bot.errors import Trouble
 from bot.settings import HttpSettings
 from consumers.metrics import Metrics, WorkerCollector, WorkerState
+from model.stats import EngineStats
 
 log = structlog.get_logger(__name__)
+T = TypeVar("T")
 
 FIRST_PORT = 9464  # where Prometheus exporters of OpenTelemetry listen
 PORTS_TRIED = 100
@@ -30,19 +34,17 @@ ANSWER_S = 2.0  # how long the event loop may take to say how it is
 STALLED_S = 30.0  # the reading loop turns several times a second
 
 
-class Status:
-    """Asks a worker how it is, from another thread."""
+class Status(Generic[T]):
+    """Asks a worker, or its engine, how it is, from another thread."""
 
-    def __init__(
-        self, loop: asyncio.AbstractEventLoop, state: Callable[[], WorkerState | None]
-    ) -> None:
+    def __init__(self, loop: asyncio.AbstractEventLoop, state: Callable[[], T]) -> None:
         self._loop = loop
         self._state = state
 
-    def __call__(self) -> WorkerState | None:
-        """The worker's state; None before there is a worker. Raises ``TimeoutError``."""
+    def __call__(self) -> T:
+        """The state, which is None before there is a worker. Raises ``TimeoutError``."""
 
-        async def ask() -> WorkerState | None:
+        async def ask() -> T:
             return self._state()
 
         asked = asyncio.run_coroutine_threadsafe(ask(), self._loop)
@@ -53,11 +55,15 @@ class Status:
 
 
 def application(
-    status: Callable[[], WorkerState | None], is_ready: Callable[[], bool], metrics: Metrics
+    status: Callable[[], WorkerState | None],
+    is_ready: Callable[[], bool],
+    metrics: Metrics,
+    engine: Callable[[], EngineStats | None] = lambda: None,
 ) -> WSGIApplication:
-    """The three pages. ``is_ready``: assigned, and the engine is up."""
+    """The three pages. ``is_ready``: assigned, and the engine has been up."""
     registry = CollectorRegistry()
     registry.register(WorkerCollector(metrics, _quietly(status)))
+    registry.register(EngineCollector(_quietly(engine)))
     exposition = make_wsgi_app(registry)
 
     def app(environ: WSGIEnvironment, start: StartResponse) -> Iterable[bytes]:
@@ -67,7 +73,7 @@ def application(
             case "/livez":
                 return _answer(start, *alive(status))
             case "/readyz":
-                return _answer(start, *ready(status, is_ready))
+                return _answer(start, *ready(status, is_ready, engine))
         return _answer(start, "404 Not Found", {"pages": ["/livez", "/readyz", "/metrics"]})
 
     return app
@@ -86,15 +92,21 @@ def alive(status: Callable[[], WorkerState | None]) -> tuple[str, dict[str, Any]
 
 
 def ready(
-    status: Callable[[], WorkerState | None], is_ready: Callable[[], bool]
+    status: Callable[[], WorkerState | None],
+    is_ready: Callable[[], bool],
+    engine: Callable[[], EngineStats | None] = lambda: None,
 ) -> tuple[str, dict[str, Any]]:
-    """200 once everything that was assigned is being read and the engine answers."""
+    """200 once everything that was assigned is being read and the engine answers, or is away for
+    a moment only."""
     try:
-        state = status()
+        state, stats = status(), engine()
     except TimeoutError:
         return "503 Service Unavailable", {"ready": False, "why": "the event loop is stuck"}
     if state is None or not is_ready():
         return "503 Service Unavailable", {"ready": False, "why": "starting"}
+    if stats is not None and stats.state == "failing":
+        why = f"the engine keeps failing, it was started again {stats.restarts} times"
+        return "503 Service Unavailable", {"ready": False, "why": why}
     partitions = {f"{p.topic}/{p.partition}": p.state for p in state.partitions}
     if not state.is_ready:
         read_anew = any(not view.ready for view in state.views)
@@ -163,8 +175,8 @@ class _QuietHandler(WSGIRequestHandler):
         """Scrapes are no news."""
 
 
-def _quietly(status: Callable[[], WorkerState | None]) -> Callable[[], WorkerState | None]:
-    def ask() -> WorkerState | None:
+def _quietly(status: Callable[[], T | None]) -> Callable[[], T | None]:
+    def ask() -> T | None:
         try:
             return status()
         except TimeoutError:

@@ -8,7 +8,7 @@ import sys
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 
-from bot import policy
+from bot import engine_metrics, policy
 from bot.settings import Known, known_fields
 from consumers.metrics import as_markdown
 from schemas.codes import SkipReason
@@ -62,7 +62,10 @@ def metrics_page() -> str:
     """Every metric of a worker."""
     return (
         f"{NOTE}# Metrics\n\nA worker serves them at `/metrics` in Prometheus' format, beside"
-        " `/livez` and `/readyz` (settings `http.*`).\n\n" + as_markdown()
+        " `/livez` and `/readyz` (settings `http.*`).\n\n"
+        + as_markdown()
+        + "\n## The engine\n\nUnder OpenTelemetry's names for generative models where there is one,"
+        " else under vLLM's with our prefix.\n\n" + as_markdown(engine_metrics.TABLE)
     )
 
 

@@ -345,10 +345,10 @@ def _histogram(name: str) -> HistogramMetricFamily:
     return HistogramMetricFamily(name, definition.meaning, labels=definition.labels)
 
 
-def as_markdown() -> str:
-    """The table for the docs."""
+def as_markdown(table: Iterable[Definition] = TABLE) -> str:
+    """A table of metrics for the docs."""
     rows = ["| metric | kind | labels | meaning |", "|---|---|---|---|"]
-    for definition in TABLE:
+    for definition in table:
         labels = ", ".join(f"`{label}`" for label in definition.labels)
         rows.append(
             f"| `{definition.name}` | {definition.kind} | {labels} | {definition.meaning} |"

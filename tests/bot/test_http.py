@@ -22,6 +22,7 @@ from consumers.metrics import (
     WorkerState,
     as_markdown,
 )
+from model.stats import EngineStats
 
 ANY = HttpSettings(port=0)
 
@@ -169,6 +170,18 @@ def test_a_view_that_is_read_anew_is_not_ready() -> None:
         "/readyz", lambda: worker_state(views=(view(ready=True), view(ready=False)))
     )
     assert (status, body["why"]) == (503, "views are being read")
+
+
+def test_an_engine_that_keeps_failing_is_told_and_one_that_is_just_away_is_not() -> None:
+    for state, wanted in (("up", 200), ("restarting", 200), ("failing", 503)):
+        stats = EngineStats(state=state, restarts=7)  # type: ignore[arg-type]
+        pages = application(worker_state, lambda: True, Metrics(), lambda stats=stats: stats)  # type: ignore[misc]
+        with serving(ANY, pages) as port:
+            status, body = get(port, "/readyz")
+            _, metrics = get(port, "/metrics")
+        assert status == wanted
+        assert ("keeps failing" in body) == (wanted == 503)
+        assert f'twite_engine_state{{state="{state}"}} 1.0' in metrics
 
 
 def test_views_are_in_the_metrics() -> None:
