@@ -53,6 +53,8 @@ class Breaker:
         self.why = why
         if self.state is State.CLOSED and self._failures < FAILURES and not at_once:
             return False
+        if self.state is State.OPEN and not self.is_due:
+            return False  # of a request that was out already: no news
         was_open, self.state = self.state is State.OPEN, State.OPEN
         self._until = self._clock() + self._pause
         self._pause = min(LONGEST_S, 2 * self._pause)

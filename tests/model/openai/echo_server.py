@@ -25,7 +25,7 @@ from model.engine import (
     Sampling,
     Segment,
 )
-from tests.model.openai.wire import Reply, Request, port_of, serve
+from tests.model.openai.wire import Listening, Reply, Request
 
 MODEL = "echo-model"
 CONTROLS = {"<end>": END} | {f"<{role}>": number for role, number in ROLE_IDS.items()}
@@ -173,8 +173,9 @@ async def _main() -> None:
     await engine.start()
     handler = EchoServer(engine, with_ids=not wanted.chat_only)
     await handler.at_once.start()
-    server = await serve(handler, wanted.port)
-    print(json.dumps({"port": port_of(server)}), flush=True)
+    server = Listening(handler)
+    await server.start(wanted.port)
+    print(json.dumps({"port": server.port}), flush=True)
     loop = asyncio.get_running_loop()
     # It never outlives the test run, whose end of the pipe closes in any case.
     await loop.run_in_executor(None, sys.stdin.read)

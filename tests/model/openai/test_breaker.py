@@ -27,9 +27,9 @@ def test_after_a_pause_and_a_look_one_request_is_the_trial() -> None:
     clock = Clock()
     breaker = Breaker(clock)
     breaker.failed("x", at_once=True)
-    assert not breaker.is_due
+    assert [breaker.is_due] == [False]
     clock.now += PAUSE_S
-    assert breaker.is_due
+    assert [breaker.is_due] == [True]
     assert not breaker.allows(0)  # nobody has looked yet
     breaker.is_back()
     assert breaker.allows(0)
@@ -43,7 +43,7 @@ def test_a_trial_that_fails_makes_the_pause_longer_up_to_a_bound() -> None:
     breaker = Breaker(clock)
     pauses = []
     for _ in range(10):
-        breaker.failed("x", at_once=True)
+        breaker.failed("x", at_once=True)  # the trial, from the second time on
         start = clock.now
         while not breaker.is_due:
             clock.now += 0.5
@@ -55,6 +55,15 @@ def test_a_trial_that_fails_makes_the_pause_longer_up_to_a_bound() -> None:
     breaker.failed("x", at_once=True)
     clock.now += PAUSE_S
     assert breaker.is_due  # a success makes it short again
+
+
+def test_requests_that_were_out_already_do_not_make_the_pause_longer() -> None:
+    clock = Clock()
+    breaker = Breaker(clock)
+    for _ in range(50):
+        breaker.failed("x")
+    clock.now += PAUSE_S
+    assert breaker.is_due
 
 
 def test_a_look_at_a_server_that_works_changes_nothing() -> None:

@@ -77,21 +77,45 @@ class Reply:
 Handler = Callable[[Request, Reply], Awaitable[None]]
 
 
-async def serve(handler: Handler, port: int = 0) -> asyncio.Server:
-    """Listen on localhost; port 0: any free one."""
+class Listening:
+    """A server that listens, and its connections."""
 
-    async def connected(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        with contextlib.suppress(ConnectionError, asyncio.IncompleteReadError):
-            await _connection(handler, reader, writer)
-        writer.close()
-        with contextlib.suppress(ConnectionError):
-            await writer.wait_closed()
+    def __init__(self, handler: Handler) -> None:
+        self._handler = handler
+        self._server: asyncio.Server | None = None
+        self._connections: set[asyncio.Task[Any]] = set()
 
-    return await asyncio.start_server(connected, "127.0.0.1", port, limit=2**22)
+    @property
+    def port(self) -> int:
+        assert self._server is not None
+        return int(self._server.sockets[0].getsockname()[1])
 
+    async def start(self, port: int = 0) -> None:
+        """Listen on localhost; port 0: any free one."""
+        self._server = await asyncio.start_server(self._connected, "127.0.0.1", port, limit=2**22)
 
-def port_of(server: asyncio.Server) -> int:
-    return int(server.sockets[0].getsockname()[1])
+    async def close(self) -> None:
+        """Nobody can connect any more, and whoever is connected is cut off."""
+        if self._server:
+            self._server.close()
+        for task in self._connections:
+            task.cancel()
+        await asyncio.gather(*self._connections, return_exceptions=True)
+
+    async def _connected(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        task = asyncio.current_task()
+        assert task is not None
+        self._connections.add(task)
+        try:
+            with contextlib.suppress(ConnectionError, asyncio.IncompleteReadError):
+                await _connection(self._handler, reader, writer)
+        except asyncio.CancelledError:
+            writer.transport.abort()
+        finally:
+            self._connections.discard(task)
+            writer.close()
+            with contextlib.suppress(ConnectionError):
+                await writer.wait_closed()
 
 
 async def _connection(
@@ -103,13 +127,15 @@ async def _connection(
         reply = Reply(writer)
         handling = asyncio.ensure_future(handler(request, reply))
         next_byte = asyncio.ensure_future(reader.read(1))
-        await asyncio.wait((handling, next_byte), return_when=asyncio.FIRST_COMPLETED)
-        if not handling.done():  # the client has gone away
-            handling.cancel()
-        await asyncio.gather(handling, return_exceptions=True)
-        if handling.cancelled() or handling.exception() or reply.close:
-            next_byte.cancel()
-            return
+        try:
+            await asyncio.wait((handling, next_byte), return_when=asyncio.FIRST_COMPLETED)
+        finally:  # it has answered, or the client has gone away, or the server is closed
+            if not handling.done():
+                handling.cancel()
+            await asyncio.gather(handling, return_exceptions=True)
+            if handling.cancelled() or handling.exception() or reply.close:
+                next_byte.cancel()
+                return  # noqa: B012 - a server that is closed ends here as well
         first = await next_byte
 
 
