@@ -86,7 +86,11 @@ FAULTS: list[tuple[str, Fault, type[EngineError]]] = [
         errors.ServerFaulty,
     ),
     ("an endless line", bad.for_ever(b"data: ", b"x" * 65_536, 0), errors.ServerFaulty),
-    ("an endless event", bad.for_ever(b": hi\n\n", b"data: xxxxxxxxx\n" * 4096, 0), errors.ServerFaulty),
+    (
+        "an endless event",
+        bad.for_ever(b": hi\n\n", b"data: xxxxxxxxx\n" * 4096, 0),
+        errors.ServerFaulty,
+    ),
     ("a reset", bad.reset, errors.ServerAway),
     ("no HTTP", bad.no_http, errors.ServerAway),
     ("an answer cut short", bad.too_short, errors.ServerAway),
@@ -94,7 +98,11 @@ FAULTS: list[tuple[str, Fault, type[EngineError]]] = [
 SLOW_FAULTS: list[tuple[str, Fault, type[EngineError]]] = [
     ("nothing", bad.silence, errors.ServerSlow),
     ("nothing after a token", bad.silence_in_the_middle, errors.ServerSlow),
-    ("signs of life and no token", bad.for_ever(b": hi\n\n", b": ping\n\n", 0.01), errors.ServerSlow),
+    (
+        "signs of life and no token",
+        bad.for_ever(b": hi\n\n", b": ping\n\n", 0.01),
+        errors.ServerSlow,
+    ),
 ]
 BY_NAME = pytest.mark.parametrize(
     ("fault", "wanted"), [fault[1:] for fault in FAULTS], ids=[fault[0] for fault in FAULTS]
