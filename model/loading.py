@@ -5,13 +5,17 @@ What cannot work is said here, before the first request: not a chat model, weigh
 broken, layers whose state a row of keys and values cannot hold.
 """
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from model.chat import HfChatTokenizer
 from model.engine import EngineError
+from model.folder import read_json, tensors_of
 from model.libraries import quiet_libraries
+from model.memory import available, need_of, require_room
+from model.placing import Placing, free_on_gpus
 from model.weights import ModelFiles
 
 DEFAULT_CONTEXT = 8192  # each row of the cache is as long as the context
@@ -31,34 +35,65 @@ class Loaded:
 
 
 def load_model(
-    files: ModelFiles, *, device: str = "auto", dtype: str = "auto", context_length: int | None
+    files: ModelFiles,
+    *,
+    device: str = "auto",
+    dtype: str = "auto",
+    context_length: int | None,
+    slots: int = 0,
+    placing: Placing | None = None,
 ) -> Loaded:
     """Load model and tokenizer; raises ``EngineError`` with what is wrong and what to do.
 
     ``device``: ``auto``, ``cpu``, ``cuda`` or ``cuda:N``; several GPUs share a model under
     ``auto``. ``dtype``: ``auto``, ``bf16``, ``fp16`` or ``fp32``, also by torch's long names.
+    ``slots``: rows that it is to answer with, for the estimate of its memory. ``placing``: how to
+    spread a model that is larger than a device.
     """
     with quiet_libraries():
         try:
+            where = _device(device)
+            precision = _precision(dtype, where)
             tokenizer = _tokenizer(files.path)
-            model = _model(files, _device(device), _precision(dtype, _device(device)))
+            config = _config(files)
+            length = _context_length(config.get_text_config(), context_length)
+            if placing is None:
+                _require_room(files, where, precision.itemsize, slots, length)
+            model = _model(files, config, where, precision, placing)
         except EngineError:
             raise
         except Exception as error:  # whatever a broken folder makes the libraries raise
-            raise EngineError(
-                f"The model in {files.path} cannot be loaded ({type(error).__name__}: {error}). "
-                "Check that the folder is whole and holds a causal language model."
-            ) from error
-    text = model.config.get_text_config()
+            raise EngineError(_told(files, error)) from error
     return Loaded(
         model=model,
         tokenizer=tokenizer,
         end_ids=_end_ids(model, tokenizer),
-        vocabulary=int(text.vocab_size),
-        context_length=_context_length(text, context_length),
+        vocabulary=int(config.get_text_config().vocab_size),
+        context_length=length,
         precision=_name_of(model.dtype),
         attention=str(model.config._attn_implementation),
     )
+
+
+def _told(files: ModelFiles, error: Exception) -> str:
+    if "trust_remote_code" in str(error):
+        return (
+            f"The model in {files.path} brings code of its own, which Twite never runs. Choose a "
+            "model whose kind transformers knows."
+        )
+    return (
+        f"The model in {files.path} cannot be loaded ({type(error).__name__}: {error}). "
+        "Check that the folder is whole and holds a causal language model."
+    )
+
+
+def _require_room(files: ModelFiles, device: str, width: int, slots: int, length: int) -> None:
+    """Raise ``EngineError`` for a model that surely does not fit."""
+    config = read_json(files.path / "config.json")
+    need = need_of(tensors_of(files.path), config, width=width, slots=slots, context_length=length)
+    gpu = device != "cpu"
+    there, where = (free_on_gpus(device), "the GPU's memory") if gpu else (available(), "memory")
+    require_room(need, there, name=files.name, slots=slots, at_once=gpu, where=where)
 
 
 def load_tokenizer(
@@ -89,25 +124,52 @@ def _tokenizer(folder: Path) -> HfChatTokenizer:
     )
 
 
-def _model(files: ModelFiles, device: str, precision: Any) -> Any:
-    from transformers import AutoConfig, AutoModelForCausalLM
+def _config(files: ModelFiles) -> Any:
+    from transformers import AutoConfig
 
-    where = {"local_files_only": True, "trust_remote_code": False}
-    config = AutoConfig.from_pretrained(files.path, **where)
+    config = AutoConfig.from_pretrained(files.path, local_files_only=True, trust_remote_code=False)
     _require_full_attention(files, config)
-    options = {**where, "config": config, "dtype": precision, "use_safetensors": True}
-    if device != "cpu":
+    return config
+
+
+def _model(
+    files: ModelFiles, config: Any, device: str, precision: Any, placing: Placing | None
+) -> Any:
+    from transformers import AutoModelForCausalLM
+
+    options = {
+        "local_files_only": True,
+        "trust_remote_code": False,
+        "use_safetensors": True,
+        "output_loading_info": True,
+        "config": config,
+        "dtype": precision,
+    }
+    if placing is not None:
+        options |= placing.options(device)
+    elif device != "cpu":
         # accelerate places the layers; "auto" spreads them over all GPUs.
         options["device_map"] = "auto" if device == "auto" else {"": device}
     try:
-        model = AutoModelForCausalLM.from_pretrained(
+        model, info = AutoModelForCausalLM.from_pretrained(
             files.path, attn_implementation="sdpa", **options
         )
     except ValueError:  # a model that has no scaled dot product attention
-        model = AutoModelForCausalLM.from_pretrained(
+        model, info = AutoModelForCausalLM.from_pretrained(
             files.path, attn_implementation="eager", **options
         )
+    _require_whole(files, info)
     return model.eval()
+
+
+def _require_whole(files: ModelFiles, info: Mapping[str, Any]) -> None:
+    """Weights that the files lack would be random numbers, without a word from the library."""
+    if missing := sorted(info["missing_keys"]):
+        told = ", ".join(missing[:3]) + (" and others" if len(missing) > 3 else "")
+        raise EngineError(
+            f"The safetensors in {files.path} lack {len(missing)} of the model's weights ({told}): "
+            "they are not those of this config.json. Fetch the model anew, with all its files."
+        )
 
 
 def _require_full_attention(files: ModelFiles, config: Any) -> None:
