@@ -104,10 +104,10 @@ async def _made(
 
     question, post = verdict.question, post_of(verdict.question)
     context = gather(question, setup.bot, setup.limits, knowledge)
-    if alone or is_forget(post):
+    if alone or is_forget(post, setup.bot.id):
         context = context[-1:]
     watch.lap("context")
-    if is_forget(post):
+    if is_forget(post, setup.bot.id):
         return _confirmed(replace(trace, context=context), setup, now())
     tongue = tongue_of(post)
     composed = _prompt(context, question, tongue, setup, engine)

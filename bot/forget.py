@@ -17,20 +17,21 @@ _UNSEEN = regex.compile(r"[\s\p{Cc}\p{Cf}]+")  # also what has no width or turns
 _END = regex.compile(r"[.。]$")
 
 
-def is_forget(message: Message | Post) -> bool:
+def is_forget(message: Message | Post, bot_id: str) -> bool:
     """Whether it is private and says ``/forget`` and nothing else, but for accounts that it
-    names first. In a group it must name one: there the bot is not spoken to otherwise."""
+    names first. In a group the bot must be one of them: it is not spoken to otherwise."""
     text = message.text.encode()
     if not isinstance(message, Message) or len(text) > MAX_BYTES:
         return False
-    start = 0
+    start, named = 0, set[str | None]()
     mentions = (f for f in message.facets if f.type == FacetType.MENTION)
     for facet in sorted(mentions, key=lambda facet: facet.byte_start):
         if _plain(text[start : facet.byte_start]):
             break
         start = max(start, facet.byte_end)
+        named.add(facet.account_id)
     is_group = len({message.author.id, *message.participants}) > 2
-    return _END.sub("", _plain(text[start:])) == COMMAND and (start > 0 or not is_group)
+    return _END.sub("", _plain(text[start:])) == COMMAND and (bot_id in named or not is_group)
 
 
 def _plain(text: bytes) -> str:

@@ -93,7 +93,7 @@ class KnowledgeOfViews:
         self._now_ms = now_ms
         self._bot_id = bot_id
         self._wait_s = wait_s
-        self._memory = Memory(entries)
+        self._memory = Memory(entries, bot_id=bot_id)
         self._entries = entries
         self._repeats: OrderedDict[str, str] = OrderedDict()  # and what they repeat
         self._said: dict[str, _Said] = {}

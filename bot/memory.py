@@ -81,7 +81,8 @@ class Bounded:
 class Memory:
     """Events by (source, id), posts by (URI, revision), posts by URI, and fresh replies."""
 
-    def __init__(self, entries: int = ENTRIES, replies: int = REPLIES) -> None:
+    def __init__(self, entries: int = ENTRIES, replies: int = REPLIES, *, bot_id: str = "") -> None:
+        self._bot_id = bot_id  # whom ``/forget`` must name in a group
         self._events = Recent(entries)
         self._revisions = Recent(entries)
         self._posts = Recent(entries)
@@ -125,7 +126,8 @@ class Memory:
             return Seen(duplicate_of=event)
         revision = self._revisions.first(decision, post.uri, post.revision)
         earlier = self._posts.first(decision, post.uri)
-        if isinstance(data, MessageCreated) and not (event or revision) and is_forget(post):
+        is_first = event is None and revision is None
+        if isinstance(data, MessageCreated) and is_first and is_forget(post, self._bot_id):
             self._forget(data.message)
         return Seen(event or revision, earlier, answered=earlier in self._answered)
 

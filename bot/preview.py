@@ -30,7 +30,7 @@ from bot.values import (
     is_private,
     post_of,
 )
-from bot.views import VIEWS
+from bot.views import VIEWS, bot_views
 from consumers.views.view import BadRecord, View
 from consumers.views.views import ViewLost
 from model.engine import ChatTokenizer, Prompt, Segment
@@ -40,8 +40,13 @@ from schemas.names import BOT_REFERENCES
 from schemas.record import Record
 from schemas.topics import TOPICS
 
-_SEES = tuple(view for view in VIEWS if BOT_REFERENCES not in view.topics)
-TOPICS_OF_VIEWS = tuple(sorted({topic for view in _SEES for topic in view.topics}))
+
+def _seen(views: Sequence[View]) -> list[View]:
+    """Those that tell of conversations."""
+    return [view for view in views if BOT_REFERENCES not in view.topics]
+
+
+TOPICS_OF_VIEWS = tuple(sorted({topic for view in _seen(VIEWS) for topic in view.topics}))
 """What is known of a conversation stands on these."""
 
 
@@ -85,7 +90,7 @@ class MemoryView:
 
 def knowledge_of(records: Sequence[Record], bot_id: str) -> KnowledgeOfViews:
     """What a worker would know after these records."""
-    views = {view.name: _built(view, records) for view in _SEES}
+    views = {view.name: _built(view, records) for view in _seen(bot_views(bot_id))}
     return KnowledgeOfViews(lambda: views, bot_id, wait_s=0.0)
 
 

@@ -10,7 +10,7 @@ from pathlib import Path
 
 from bot.clients import options
 from bot.settings import Settings
-from bot.views import VIEWS
+from bot.views import bot_views
 from consumers.metrics import Metrics
 from consumers.views.follow import FollowConfig
 from consumers.views.view import View
@@ -24,11 +24,12 @@ _OWN_PREFIX = "bot."  # what workers write in transactions
 
 
 def views_of(
-    settings: Settings, cluster: str, metrics: Metrics, views: Sequence[View] = VIEWS
+    settings: Settings, cluster: str, metrics: Metrics, views: Sequence[View] = ()
 ) -> Views | None:
-    """Not started. None: switched off."""
+    """Not started; all views of the bot where none are named. None: switched off."""
     if not settings.views.enabled:
         return None
+    views = views or bot_views(settings.bot.account_id)
     return Views(follow_config(settings), views_directory(settings), cluster, views, metrics)
 
 

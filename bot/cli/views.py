@@ -100,7 +100,7 @@ async def _verify(settings: "Settings", view: str | None, partition: int | None)
     files = [f for f in await _files(settings, view, partition) if f.state != "unknown"]
     if not files:
         raise _nothing(settings)
-    known = {view.name: view for view in _views()}
+    known = {view.name: view for view in _views(settings)}
     cluster, differing = await _cluster(settings), 0
     for file in files:
         with tempfile.TemporaryDirectory(prefix="twite-verify-") as scratch:
@@ -154,9 +154,10 @@ async def _wanted(
     settings: "Settings", view: str | None, partition: int | None
 ) -> "list[tuple[View, int | None]]":
     """What is named; where nothing is, what is there."""
-    views = [one for one in _views() if view in (None, one.name)]
+    all_views = _views(settings)
+    views = [one for one in all_views if view in (None, one.name)]
     if not views:
-        raise _unknown(view)
+        raise _unknown(view, all_views)
     if partition is not None:
         return [(one, partition) for one in views if one.scope == "partition"]
     there = {(file.view, file.key) for file in await _files(settings, view, None)}
@@ -171,10 +172,10 @@ async def _files(settings: "Settings", view: str | None, partition: int | None) 
     from bot.remembering import views_directory
     from consumers.views.files import survey
 
-    cluster = await _cluster(settings)
-    found = await asyncio.to_thread(survey, views_directory(settings), cluster, _views())
-    if view is not None and view not in {one.name for one in _views()}:
-        raise _unknown(view)
+    cluster, views = await _cluster(settings), _views(settings)
+    found = await asyncio.to_thread(survey, views_directory(settings), cluster, views)
+    if view is not None and view not in {one.name for one in views}:
+        raise _unknown(view, views)
     return [
         file
         for file in found
@@ -188,14 +189,14 @@ async def _cluster(settings: "Settings") -> str:
     return await cluster_id(settings.kafka)
 
 
-def _views() -> "Sequence[View]":
-    from bot.views import VIEWS
+def _views(settings: "Settings") -> "Sequence[View]":
+    from bot.views import bot_views
 
-    return VIEWS
+    return bot_views(settings.bot.account_id)
 
 
-def _unknown(name: str | None) -> Trouble:
-    names = ", ".join(view.name for view in _views())
+def _unknown(name: str | None, views: "Sequence[View]") -> Trouble:
+    names = ", ".join(view.name for view in views)
     return Trouble(f"there is no view {name}.", where="--view", todo=f"Name one of {names}.")
 
 

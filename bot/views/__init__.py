@@ -7,10 +7,17 @@ from bot.views.references import ReferencesView
 from bot.views.replies import RepliesView
 from consumers.views.view import View
 
-VIEWS: tuple[View, ...] = (
-    ConversationView(),
-    RepliesView(),
-    ReferencesView(),
-    AccountsView(),
-    ModerationView(),
-)
+
+def bot_views(bot_id: str) -> tuple[View, ...]:
+    """Those of the bot with that account id."""
+    return (
+        ConversationView(bot_id),
+        RepliesView(),
+        ReferencesView(),
+        AccountsView(),
+        ModerationView(),
+    )
+
+
+VIEWS = bot_views("")
+"""Their names, topics and layouts; they are built with the bot's id."""

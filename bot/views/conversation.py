@@ -119,10 +119,10 @@ WHERE (excluded.seen_ms, excluded.origin) >= (forgets.seen_ms, forgets.origin)
 
 
 class ConversationView:
-    """See the module."""
+    """See the module. ``bot_id``: the account that ``/forget`` must name in a group."""
 
     name = "conversation"
-    layout = 4
+    layout = 5
     topics: tuple[str, ...] = (
         names.FEED_POSTS,
         names.FEED_MENTIONS,
@@ -130,6 +130,9 @@ class ConversationView:
         names.BOT_REVIEWS,
     )
     scope: Literal["partition", "all"] = "partition"
+
+    def __init__(self, bot_id: str) -> None:
+        self._bot_id = bot_id
 
     def create(self, db: sqlite3.Connection) -> None:
         for statement in f"{_TABLES};{indexes(_TIMED)}".split(";"):
@@ -140,7 +143,8 @@ class ConversationView:
         step = _STEPS.get(type(data))
         if step is None:
             raise BadRecord(ErrorCode.WRONG_TOPIC.value)
-        step(_Writing(db, record.timestamp_ms, origin_of(record, self.topics)), data)
+        place = record.timestamp_ms, origin_of(record, self.topics)
+        step(_Writing(db, self._bot_id, *place), data)
 
     def oldest_ms(self, db: sqlite3.Connection) -> int | None:
         return oldest(db, _TIMED)
@@ -152,8 +156,9 @@ class ConversationView:
 class _Writing:
     """What one record writes. ``seen_ms`` and ``origin`` are those of the record."""
 
-    def __init__(self, db: sqlite3.Connection, seen_ms: int, origin: int) -> None:
+    def __init__(self, db: sqlite3.Connection, bot_id: str, seen_ms: int, origin: int) -> None:
         self._db = db
+        self._bot_id = bot_id
         self._seen_ms = seen_ms
         self._origin = origin
 
@@ -180,7 +185,7 @@ class _Writing:
     def message(self, data: MessageCreated | MessageEdited) -> None:
         message = data.message
         if isinstance(data, MessageCreated):
-            if is_forget(message):
+            if is_forget(message, self._bot_id):
                 self._forget(message)
                 return
             self._question(MESSAGE, message, {}, message.quoted)

@@ -10,7 +10,7 @@ from bot.echoes import Echoes
 from bot.handler import BotHandler
 from bot.limits_file import LimitsInForce
 from bot.quota_memory import BoundedMemory
-from bot.quotas import Claim, CountedQuotas, NoQuotas, QuotasUnavailable, Taken
+from bot.quotas import Claim, Correction, CountedQuotas, NoQuotas, QuotasUnavailable, Taken
 from bot.rates import LiveLimits
 from consumers.handler import RetryLater
 from model.echo import EchoEngine
@@ -90,7 +90,7 @@ async def test_a_skip_before_the_quotas_takes_no_share(engine: Moody) -> None:
 class Away(NoQuotas):
     """The storage is away, and the settings say to wait."""
 
-    async def take(self, claim: Claim, limits: LiveLimits, now: datetime) -> Taken:
+    async def take(self, claim: Claim | Correction, limits: LiveLimits, now: datetime) -> Taken:
         raise QuotasUnavailable
 
 

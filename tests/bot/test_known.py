@@ -223,7 +223,7 @@ def test_messages_change_too() -> None:
 
 
 async def test_it_waits_for_every_view_and_says_whether_they_came() -> None:
-    late = Opened(built(ConversationView(), []), {"feed.posts/0": 3}, as_of_ms=NOW_MS)
+    late = Opened(built(ConversationView(BOT.id), []), {"feed.posts/0": 3}, as_of_ms=NOW_MS)
     good = Opened(built(RepliesView(), []), {"bot.audit/0": 7})
     knowledge = KnowledgeOfViews(
         lambda: {"conversation": late, "replies": good, "references": late},
@@ -295,7 +295,7 @@ def test_a_view_that_is_not_open_means_later() -> None:
 def test_a_view_that_is_damaged_lets_go_of_the_partition(tmp_path: Any) -> None:
     path = tmp_path / "view.sqlite"
     db = sqlite3.connect(path)
-    ConversationView().create(db)
+    ConversationView(BOT.id).create(db)
     db.commit()
     db.close()
     path.write_bytes(path.read_bytes()[:5000])
@@ -334,7 +334,7 @@ LOOKUPS = {
 @pytest.mark.parametrize("lookup", LOOKUPS)
 def test_every_lookup_is_by_index(lookup: str) -> None:
     db = sqlite3.connect(":memory:")
-    ConversationView().create(db)
+    ConversationView(BOT.id).create(db)
     RepliesView().create(db)
     plan = db.execute(f"EXPLAIN QUERY PLAN {lookup}", LOOKUPS[lookup]).fetchall()
     assert plan

@@ -1,11 +1,12 @@
 """``bot.memory``: repeats are told from firsts, within bounds."""
 
 from datetime import timedelta
+from typing import Any
 
 from bot.memory import Memory, Recent
 from bot.values import Seen
 from schemas.feed import MessageDeleted, MessageEdited, Ref
-from tests.bot.make import NOW, direct, envelope, mention, message
+from tests.bot.make import ALICE, BOB, BOT, NOW, direct, envelope, mention, mention_facet, message
 
 
 def test_the_same_event_or_revision_names_the_first_decision() -> None:
@@ -37,6 +38,17 @@ def test_a_repeated_forget_forgets_nothing_more() -> None:
     for event in ("e1", "e3"):
         memory.meet(envelope(id=event), first, f"again-{event}")
     assert memory.forgotten_until(asking) == later.message.created_at
+
+
+def test_in_a_group_only_what_is_said_to_the_bot_forgets() -> None:
+    memory = Memory(bot_id=BOT.id)
+    group: dict[str, Any] = {"participants": (ALICE.id, BOB.id, BOT.id)}
+    for name, who, forgets in (("@bob", BOB.id, False), ("@twite", BOT.id, True)):
+        text = f"{name} /forget"
+        facets = (mention_facet(text, name, who),)
+        told = direct(text, uri=f"at://m/{name}", facets=facets, **group)
+        memory.meet(envelope(id=name), told, name)
+        assert (memory.forgotten_until(message(**group)) is not None) is forgets
 
 
 def test_a_deletion_is_an_event_only() -> None:

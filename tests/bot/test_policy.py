@@ -23,7 +23,7 @@ from bot.policy import (
     judge,
     look_again,
 )
-from bot.quotas import Claim, NoQuotas, Taken
+from bot.quotas import Claim, Correction, NoQuotas, Taken
 from bot.rates import LiveLimits
 from bot.values import Asked, BotIdentity, Seen, Source
 from schemas.codes import SkipReason
@@ -254,9 +254,9 @@ class Spent(NoQuotas):
     def __init__(self, taken: Taken | None = None) -> None:
         super().__init__()
         self.taken = taken or Taken()
-        self.claims: list[Claim] = []
+        self.claims: list[Claim | Correction] = []
 
-    async def take(self, claim: Claim, limits: LiveLimits, now: Any) -> Taken:
+    async def take(self, claim: Claim | Correction, limits: LiveLimits, now: Any) -> Taken:
         self.claims.append(claim)
         return self.taken
 

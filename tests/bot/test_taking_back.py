@@ -18,7 +18,7 @@ from hypothesis import strategies as st
 from bot.handlers import INPUT_TOPICS, Handlers
 from bot.knowledge import ReplySet
 from bot.known import KnowledgeOfViews
-from bot.views import VIEWS
+from bot.views import VIEWS, bot_views
 from bot.views.records import own_event
 from consumers.handler import Handler, Job, RetryLater
 from consumers.views.view import View
@@ -79,7 +79,7 @@ class World:
         self.topics: dict[str, list[Record]] = {}
         self.done: Counter[str] = Counter()
         self.uncommitted: dict[str, list[Sequence[Output]]] = {}  # by topic of the input
-        self.views = {view.name: Rows(view) for view in VIEWS}
+        self.views = {view.name: Rows(view) for view in bot_views(BOT.id)}
         self.posts = {uri: _first(uri) for uri in URIS}
         self.deleted: set[str] = set()
         self.asked: set[str] = set()

@@ -44,7 +44,7 @@ async def main() -> None:
     """Open, tell, close."""
     structlog.configure(wrapper_class=structlog.make_filtering_bound_logger(30))
     asked = spec()
-    view: View = BareView() if asked.get("bare") else ConversationView()
+    view: View = BareView("bot") if asked.get("bare") else ConversationView("bot")
     cluster = await cluster_id(KafkaSettings(bootstrap_servers=asked["bootstrap"]))
     config = FollowConfig(bootstrap_servers=asked["bootstrap"])
     metrics = Metrics()

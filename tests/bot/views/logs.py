@@ -162,7 +162,7 @@ class Opened:
 
 
 VIEWS: Sequence[Callable[[], View]] = (
-    ConversationView,
+    lambda: ConversationView(BOT.id),
     RepliesView,
     AccountsView,
     ModerationView,

@@ -39,7 +39,7 @@ from tests.bot.make import (
 from tests.bot.views.logs import Log, built, deleted, edited, reviewed, rows
 from tests.examples import examples
 
-VIEW = ConversationView()
+VIEW = ConversationView(BOT.id)
 
 
 def texts(db: sqlite3.Connection) -> str:
@@ -189,21 +189,24 @@ def test_a_forget_that_comes_again_leaves_what_was_said_since() -> None:
     log.add(command)
     log.add(direct("late", uri="at://m/1b", created_at=minutes(1)))
     asking = message("at://m/4", "so?", created_at=minutes(4))
-    told = talks.messages(log.view(ConversationView()), asking, 9, NOW)
+    told = talks.messages(log.view(ConversationView(BOT.id)), asking, 9, NOW)
     assert [one.text for one in told] == ["since"]
-    assert talks.question(log.view(ConversationView()), "at://m/3") is not None
-    assert talks.question(log.view(ConversationView()), "at://m/1") is None
+    assert talks.question(log.view(ConversationView(BOT.id)), "at://m/3") is not None
+    assert talks.question(log.view(ConversationView(BOT.id)), "at://m/1") is None
 
 
-@pytest.mark.parametrize(("text", "left"), [("/forget", 1), ("@twite /forget", 0)])
+@pytest.mark.parametrize(
+    ("text", "left"), [("/forget", 1), ("@twite /forget", 0), ("@bob /forget", 1)]
+)
 def test_in_a_group_the_bot_must_be_spoken_to(text: str, left: int) -> None:
     group = {"participants": ("acc-alice", "acc-bob", BOT.id)}
-    facets = (mention_facet(text, "@twite", BOT.id),) if "@" in text else ()
+    named = {"@twite": BOT.id, "@bob": BOB.id}
+    facets = [mention_facet(text, name, who) for name, who in named.items() if name in text]
     log = Log()
     log.add(direct("said", uri="at://m/1", **group))
     log.add(direct(text, uri="at://m/2", facets=facets, **group))
     asking = message("at://m/3", "so?", created_at=minutes(1), **group)
-    told = talks.messages(log.view(ConversationView()), asking, 9, NOW)
+    told = talks.messages(log.view(ConversationView(BOT.id)), asking, 9, NOW)
     assert [one.text for one in told if "forget" not in one.text] == ["said"] * left
 
 
