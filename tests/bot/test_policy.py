@@ -254,9 +254,10 @@ class Spent(NoQuotas):
     def __init__(self, taken: Taken | None = None) -> None:
         super().__init__()
         self.taken = taken or Taken()
-        self.claims: list[Claim | Correction] = []
+        self.claims: list[Claim] = []
 
     async def take(self, claim: Claim | Correction, limits: LiveLimits, now: Any) -> Taken:
+        assert isinstance(claim, Claim)
         self.claims.append(claim)
         return self.taken
 
