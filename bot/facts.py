@@ -30,6 +30,8 @@ class Facts:
     stopped: bool = False
     gone: bool = False
     """The post that asks was deleted."""
+    near: Post | Message | None = None
+    """What it answers, else what it quotes; not looked up where echoes are not."""
     echo: bool = False
     """It says what the bot just said."""
     taken: Taken = NOT_COUNTED
@@ -50,6 +52,7 @@ def gather(
     post = written(asked.data)
     if post is None or asked.seen.duplicate_of:
         return Facts(now_ms=now_ms, max_age_hours=max_age_hours)
+    near = _near(asked, knowledge) if echoes is not None else None
     return Facts(
         now_ms=now_ms,
         max_age_hours=max_age_hours,
@@ -57,12 +60,13 @@ def gather(
         conversation_blocked=knowledge.conversation_blocked(post.conversation_id),
         stopped=knowledge.stopped("direct" if isinstance(post, Message) else "mention"),
         gone=knowledge.is_deleted(post.uri, "message" if isinstance(post, Message) else "post"),
-        echo=echoes is not None and _is_echo(asked, post, bot_id, knowledge, echoes),
+        near=near,
+        echo=echoes is not None and _is_echo(post, near, bot_id, echoes),
     )
 
 
-def claim_of(asked: Asked, bot: BotIdentity, knowledge: Knowledge) -> Claim:
-    """What an input counts for."""
+def claim_of(asked: Asked, bot: BotIdentity, near: Post | Message | None) -> Claim:
+    """What an input counts for. ``near``: as ``gather`` found it."""
     post = written(asked.data)
     if post is None:
         raise ValueError("a deletion claims nothing")
@@ -70,27 +74,26 @@ def claim_of(asked: Asked, bot: BotIdentity, knowledge: Knowledge) -> Claim:
         decision_id=decision_id(bot.id, bot.cluster_id, asked.topic, asked.partition, asked.offset),
         author=post.author,
         thread=conversation_of(asked.data),
-        target=_target(asked, bot.id, knowledge),
+        target=_target(asked, bot.id, near),
     )
 
 
 def _is_echo(
-    asked: Asked, post: Post | Message, bot_id: str, knowledge: Knowledge, echoes: Echoes
+    post: Post | Message, near: Post | Message | None, bot_id: str, echoes: Echoes
 ) -> bool:
     """Whether it says what the bot said lately, or in the post that it answers or quotes."""
     if post.author.id == bot_id:
         return False
     if echoes.knows(post.text, None if post.author.bot else post.conversation_id):
         return True
-    near = _near(asked, knowledge)
     return near is not None and near.author.id == bot_id and same_words(near.text, post.text)
 
 
-def _target(asked: Asked, bot_id: str, knowledge: Knowledge) -> str | None:
+def _target(asked: Asked, bot_id: str, near: Post | Message | None) -> str | None:
     """Whom it is about, where that is neither the bot nor the asker."""
     if not isinstance(asked.data, MentionCreated):
         return None
-    post, near = asked.data.post, _near(asked, knowledge)
+    post = asked.data.post
     if near is None:
         ref = post.parent or post.quote
         return f"post/{ref.uri}" if ref else None

@@ -81,7 +81,7 @@ def _narrower(before: Visibility | None, after: Visibility | None) -> bool:
 def _refusing(posts: Iterable[ContextPost], knowledge: Knowledge) -> frozenset[str]:
     """The authors of these posts who do not want the bot to use what they wrote."""
     authors = {post.author.id for post in posts if _is_theirs(post)}
-    return frozenset(author for author in authors if not knowledge.account(author).consents)
+    return knowledge.refusing(authors)
 
 
 def _what_it_is(post: ContextPost) -> Thing:

@@ -12,7 +12,7 @@ comes out of posts and ``Message`` out of private talks, so a lookup that gives 
 anything private that was said in a talk.
 """
 
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Literal, Protocol
@@ -158,6 +158,10 @@ class Knowledge(Protocol):
         """The reply to a post or message, whatever its revision."""
         ...
 
+    def replies_to_each(self, source_uris: Sequence[str]) -> Mapping[str, ReplySet]:
+        """The same of several at once, of those that have a reply."""
+        ...
+
     def question(self, uri: str, conversation_id: str | None = None) -> Question | None:
         """The latest input event about that post or message, to ask it again; none where it is
         unknown or deleted. What the same uri was told as in another conversation than the one
@@ -182,6 +186,10 @@ class Knowledge(Protocol):
 
     def account(self, account_id: str) -> AccountState:
         """``UNKNOWN_ACCOUNT`` where nothing is known."""
+        ...
+
+    def refusing(self, account_ids: Collection[str]) -> frozenset[str]:
+        """Those of them that do not consent, told at once."""
         ...
 
     def conversation_blocked(self, conversation_id: str) -> bool: ...

@@ -135,7 +135,15 @@ class KnowledgeOfViews:
         self._memory.failed(decision_id)
 
     def replies_to(self, source_uri: str) -> ReplySet | None:
-        shown = self._ask("replies", said.replies_to, source_uri)
+        return self.replies_to_each([source_uri]).get(source_uri)
+
+    def replies_to_each(self, source_uris: Sequence[str]) -> Mapping[str, ReplySet]:
+        shown = self._ask("replies", said.replies_to_each, source_uris) if source_uris else {}
+        both = ((uri, self._with_made(uri, shown.get(uri))) for uri in source_uris)
+        return {uri: replies for uri, replies in both if replies is not None}
+
+    def _with_made(self, source_uri: str, shown: ReplySet | None) -> ReplySet | None:
+        """With the parts that were made here and that the view has not read yet."""
         made = self._memory.replies_to(source_uri)
         if shown is None or made is None:
             return shown or made
@@ -184,6 +192,11 @@ class KnowledgeOfViews:
             return state
         return AccountState(state.opted_out, state.blocked_bot, state.deleted, True)
 
+    def refusing(self, account_ids: Collection[str]) -> frozenset[str]:
+        refusing = self._ask_each("accounts", accounts.refusing, account_ids)
+        blocked = self._ask_each("moderation", moderation.blocked_accounts, account_ids)
+        return frozenset(one for one in account_ids if one in refusing or one in blocked)
+
     def conversation_blocked(self, conversation_id: str) -> bool:
         return self._ask_again("moderation", moderation.is_conversation_blocked, conversation_id)
 
@@ -221,17 +234,15 @@ class KnowledgeOfViews:
         own messages counts only where the reply itself is not known."""
         since = self._memory.forgotten_until(message) or oldest
         told = self._ask("conversation", talks.messages, message, limit, max(oldest, since))
-        replies = {one.uri: self.replies_to(one.uri) for one in told}
-        texts = {
-            part.text for reply in replies.values() if reply is not None for part in reply.parts
-        }
+        replies = self.replies_to_each([one.uri for one in told])
+        texts = {part.text for reply in replies.values() for part in reply.parts}
         turns: list[Turn] = []
         for one in told:
             parent = replies.get(one.parent.uri) if one.parent else None
             if one.author.id == self._bot_id and (parent is not None or one.text in texts):
                 continue
             turns.append(one)
-            reply = replies[one.uri]
+            reply = replies.get(one.uri)
             turns.extend(reply.standing if reply is not None else ())
         return tuple(turns[-limit:])
 
@@ -240,6 +251,30 @@ class KnowledgeOfViews:
         read nothing since. An answer asks half a dozen times about the same people.
 
         Raises ``ViewLost`` also where the view is too far behind."""
+        opened, answers = self._what_it_said(view)
+        key = (opened.db, lookup, about)
+        if key not in answers:
+            answers[key] = self._ask(view, lookup, about)
+        answer: R = answers[key]
+        return answer
+
+    def _ask_each(
+        self,
+        view: str,
+        lookup: Callable[[sqlite3.Connection, Collection[str]], Collection[str]],
+        about: Collection[str],
+    ) -> set[str]:
+        """The same about several at once, of which ``lookup`` finds some."""
+        opened, answers = self._what_it_said(view)
+        keys = {one: (opened.db, lookup, one) for one in about}
+        new = [one for one, key in keys.items() if key not in answers]
+        if new:
+            found = self._ask(view, lookup, new)
+            answers.update((keys[one], one in found) for one in new)
+        return {one for one, key in keys.items() if answers[key]}
+
+    def _what_it_said(self, view: str) -> tuple[OpenView, dict[Any, Any]]:
+        """A view, and its answers that still hold. Raises ``ViewLost``."""
         opened, said = self._open_views().get(view), self._said.setdefault(view, _Said())
         if opened is None:
             raise KnowledgeUnavailable(f"the view {view} is not open")
@@ -247,11 +282,7 @@ class KnowledgeOfViews:
             raise ViewLost(f"the view {view} is more than {CURRENT_S:.0f} s behind")
         if said.positions != opened.positions or len(said.answers) > SAID:
             said.positions, said.answers = dict(opened.positions), {}
-        key = (opened.db, lookup, about)
-        if key not in said.answers:
-            said.answers[key] = self._ask(view, lookup, about)
-        answer: R = said.answers[key]
-        return answer
+        return opened, said.answers
 
     def _ask(
         self,

@@ -11,7 +11,7 @@ it then takes the place of the first, so that a second one of the same is a repe
 
 import hashlib
 from collections import OrderedDict
-from collections.abc import Collection, Container, Sequence
+from collections.abc import Collection, Container, Mapping, Sequence
 from datetime import datetime
 
 from bot.forget import is_forget
@@ -174,6 +174,10 @@ class NoKnowledge:
     def replies_to(self, source_uri: str) -> ReplySet | None:
         return self._memory.replies_to(source_uri)
 
+    def replies_to_each(self, source_uris: Sequence[str]) -> Mapping[str, ReplySet]:
+        found = ((uri, self.replies_to(uri)) for uri in source_uris)
+        return {uri: replies for uri, replies in found if replies is not None}
+
     def question(self, uri: str, conversation_id: str | None = None) -> Question | None:
         return None
 
@@ -185,6 +189,9 @@ class NoKnowledge:
 
     def account(self, account_id: str) -> AccountState:
         return UNKNOWN_ACCOUNT
+
+    def refusing(self, account_ids: Collection[str]) -> frozenset[str]:
+        return frozenset(one for one in account_ids if not self.account(one).consents)
 
     def conversation_blocked(self, conversation_id: str) -> bool:
         return False

@@ -237,7 +237,7 @@ async def decide(
     verdict, verdicts = judge(asked, settings, facts, BEFORE_QUOTA)
     if isinstance(verdict, Skip):
         return verdict, verdicts
-    claim = claim_of(asked, settings.bot, knowledge)
+    claim = claim_of(asked, settings.bot, facts.near)
     facts = replace(facts, taken=await quotas.take(claim, limits, now))
     verdict, last = judge(asked, settings, facts, QUOTA)
     return verdict, (*verdicts, *last)

@@ -136,25 +136,26 @@ def _ancestors(
 ) -> Iterator[ThreadPost]:
     shown = [i for i, step in enumerate(run) if step.fault is None]
     oldest = shown[0] if shown else None
+    replies = knowledge.replies_to_each(_answered_beside(run, asking, bot.id))
     for i, step in enumerate(run):
         why = step.fault or (Why.ROOT if i == oldest else Why.ANCESTOR)
         yield thread_post(step.post, Kind.ANCESTOR, why, bot.id, included=step.fault is None)
-        below = run[i + 1].post if i + 1 < len(run) else asking
-        if step.fault is None and i >= len(run) - OWN_REPLIES_WITHIN:
-            yield from _own_replies(step.post, below, asking, bot, knowledge)
+        if step.fault is None and step.post.uri in replies:
+            for part in replies[step.post.uri].standing:
+                if _was_told(part, step.post, asking):
+                    yield own_reply(ThreadPost, part, bot.account)
 
 
-def _own_replies(
-    post: Post, below: Post, asking: Post, bot: BotIdentity, knowledge: Knowledge
-) -> Iterator[ThreadPost]:
-    """What the bot answered to ``post``, unless the run goes on with it as the platform shows
-    it."""
-    if bot.id in (post.author.id, below.author.id):
-        return
-    replies = knowledge.replies_to(post.uri)
-    for part in replies.standing if replies else ():
-        if _was_told(part, post, asking):
-            yield own_reply(ThreadPost, part, bot.account)
+def _answered_beside(run: Sequence[_Step], asking: Post, bot_id: str) -> list[str]:
+    """The nearest posts whose replies of the bot are to be shown: those of others, unless the
+    run goes on with the reply as the platform shows it."""
+    below = [*(step.post for step in run[1:]), asking]
+    near = list(zip(run, below, strict=False))[-OWN_REPLIES_WITHIN:]
+    return [
+        step.post.uri
+        for step, after in near
+        if step.fault is None and bot_id not in (step.post.author.id, after.author.id)
+    ]
 
 
 def _was_told(part: ReplyPart, post: Post, asking: Post) -> bool:

@@ -5,7 +5,9 @@ account that is not as everybody is; a tombstone forgets the account. Never trim
 compacted, so an old word holds.
 """
 
+import json
 import sqlite3
+from collections.abc import Collection
 from typing import Literal
 
 from bot.knowledge import UNKNOWN_ACCOUNT, AccountState
@@ -14,6 +16,11 @@ from consumers.views.view import BadRecord
 from schemas import names
 from schemas.codes import ErrorCode
 from schemas.record import Record
+
+_REFUSING = (
+    "SELECT id FROM accounts WHERE id IN (SELECT value FROM json_each(?))"
+    " AND (opted_out OR blocked_bot OR deleted)"
+)
 
 
 class AccountsView:
@@ -54,6 +61,11 @@ def state_of(db: sqlite3.Connection, account_id: str) -> AccountState:
         "SELECT opted_out, blocked_bot, deleted FROM accounts WHERE id = ?", (account_id,)
     ).fetchone()
     return AccountState(*map(bool, row)) if row else UNKNOWN_ACCOUNT
+
+
+def refusing(db: sqlite3.Connection, account_ids: Collection[str]) -> set[str]:
+    """Those of them that do not consent."""
+    return {one for (one,) in db.execute(_REFUSING, (json.dumps(list(account_ids)),)).fetchall()}
 
 
 def key_of(record: Record) -> str:

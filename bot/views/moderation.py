@@ -9,7 +9,9 @@ Subjects: ``account:ID`` and ``conversation:ID`` (``block``, ``unblock``); ``eve
 ``mentions`` and ``direct-messages`` (``stop``, ``resume``).
 """
 
+import json
 import sqlite3
+from collections.abc import Collection
 from typing import Literal
 
 from bot.knowledge import Surface
@@ -20,6 +22,11 @@ from schemas.record import Record
 
 _SURFACES: dict[Surface, str] = {"mention": "mentions", "direct": "direct-messages"}
 _STOPPED = "SELECT 1 FROM commands WHERE subject IN ('everything', ?) AND command = 'stop'"
+_ACCOUNT = "account:"
+_BLOCKED_EACH = (
+    "SELECT subject FROM commands WHERE command = 'block'"
+    " AND subject IN (SELECT 'account:' || value FROM json_each(?))"
+)
 _BLOCKED = "SELECT 1 FROM commands WHERE subject = ? AND command = 'block'"
 
 
@@ -63,7 +70,13 @@ class ModerationView:
 
 
 def is_account_blocked(db: sqlite3.Connection, account_id: str) -> bool:
-    return db.execute(_BLOCKED, (f"account:{account_id}",)).fetchone() is not None
+    return db.execute(_BLOCKED, (f"{_ACCOUNT}{account_id}",)).fetchone() is not None
+
+
+def blocked_accounts(db: sqlite3.Connection, account_ids: Collection[str]) -> set[str]:
+    """Those of them that are blocked."""
+    found = db.execute(_BLOCKED_EACH, (json.dumps(list(account_ids)),)).fetchall()
+    return {subject.removeprefix(_ACCOUNT) for (subject,) in found}
 
 
 def is_conversation_blocked(db: sqlite3.Connection, conversation_id: str) -> bool:

@@ -7,6 +7,7 @@ one it repeats.
 
 import json
 import sqlite3
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from bot.knowledge import ReplyPart, ReplySet
@@ -18,16 +19,22 @@ from schemas.feed import Facet, Ref, Visibility
 from schemas.fields import parse_time
 
 _FIRST = (
-    "SELECT id FROM decisions WHERE {key} = ? AND id <> ? AND duplicate_of IS NULL"  # noqa: S608
-    f" AND (? = 0 OR outcome <> '{Outcome.DEAD_LETTERED.value}')"
+    "SELECT id FROM decisions WHERE {key} = :{key} AND id <> :id"  # noqa: S608 - own names
+    " AND duplicate_of IS NULL"
+    f" AND (:redriven = 0 OR outcome <> '{Outcome.DEAD_LETTERED.value}')"
     " ORDER BY seen_ms, origin LIMIT 1"
 )
 _BY_EVENT = _FIRST.format(key="event")
 _BY_REVISION = _FIRST.format(key="revision")
 _EARLIER = (
-    "SELECT id, outcome FROM decisions WHERE uri = ? AND id <> ? AND revision IS NOT NULL"  # noqa: S608
-    f" AND duplicate_of IS NULL ORDER BY outcome = '{Outcome.REPLIED.value}' DESC,"
+    "SELECT id, outcome FROM decisions WHERE uri = :uri AND id <> :id"  # noqa: S608
+    " AND revision IS NOT NULL AND duplicate_of IS NULL"
+    f" ORDER BY outcome = '{Outcome.REPLIED.value}' DESC,"
     f" reason = '{SkipReason.EDITED.value}', seen_ms, origin LIMIT 1"
+)
+_SEEN = (
+    f"SELECT ({_BY_EVENT}), ({_BY_REVISION}), earlier.id, earlier.outcome"  # noqa: S608
+    f" FROM (SELECT 1) LEFT JOIN ({_EARLIER}) AS earlier"
 )
 _OUTCOMES = "SELECT input_offset, seen_ms FROM decisions WHERE input = ? AND input_offset >= ?"
 _PARTS = (
@@ -35,7 +42,8 @@ _PARTS = (
     " p.decision_id, p.private, p.content, c.revision, c.content, c.decision_id,"
     " r.reply_id IS NOT NULL"
     " FROM parts p LEFT JOIN corrections c USING (reply_id) LEFT JOIN retractions r"
-    " USING (reply_id) WHERE p.uri = ? ORDER BY p.seen_ms, p.origin, p.part"
+    " USING (reply_id) WHERE p.uri IN (SELECT value FROM json_each(?))"
+    " ORDER BY p.seen_ms, p.origin, p.part"
 )
 _ANSWERED = (
     "SELECT source_revision, id FROM decisions WHERE uri = ? AND outcome IN"  # noqa: S608
@@ -58,27 +66,30 @@ def seen(
     redriven: bool,
 ) -> Seen:
     """What was decided about the same event, the same revision, or another revision."""
-    first = _first(db, _BY_EVENT, key_of(envelope.source, envelope.id), decision_id, redriven)
-    post = written(data)
+    post, event = written(data), key_of(envelope.source, envelope.id)
+    about: dict[str, Any] = {"id": decision_id, "redriven": redriven, "event": event}
     if post is None:
-        return Seen(first)
-    if first is None:
-        key = key_of(post.uri, post.revision)
-        first = _first(db, _BY_REVISION, key, decision_id, redriven)
-    earlier = db.execute(_EARLIER, (key_of(post.uri), decision_id)).fetchone()
-    if earlier is None:
-        return Seen(first)
-    return Seen(first, earlier[0], answered=earlier[1] == Outcome.REPLIED)
+        found = db.execute(_BY_EVENT, about).fetchone()
+        return Seen(found[0] if found else None)
+    about |= {"revision": key_of(post.uri, post.revision), "uri": key_of(post.uri)}
+    same_event, same_revision, earlier, outcome = db.execute(_SEEN, about).fetchone()
+    return Seen(same_event or same_revision, earlier, answered=outcome == Outcome.REPLIED)
 
 
-def replies_to(db: sqlite3.Connection, source_uri: str) -> ReplySet | None:
-    """All parts of all replies to a post, whatever its revision, in the order they were made."""
-    key = key_of(source_uri)
-    rows = [row for row in db.execute(_PARTS, (key,)).fetchall() if row[1] == source_uri]
-    if not rows:
-        return None
+def replies_to_each(db: sqlite3.Connection, source_uris: Sequence[str]) -> Mapping[str, ReplySet]:
+    """All parts of all replies to these posts, whatever their revision, in the order they were
+    made; by the uris of those posts that have any."""
+    keys = json.dumps([key_of(uri) for uri in source_uris])
+    found: dict[str, list[Any]] = {}
+    for row in db.execute(_PARTS, (keys,)).fetchall():
+        found.setdefault(row[1], []).append(row)
+    return {uri: _replies(db, uri, found[uri]) for uri in source_uris if uri in found}
+
+
+def _replies(db: sqlite3.Connection, source_uri: str, rows: Sequence[Any]) -> ReplySet:
     last = rows[-1]
-    revision, decision = db.execute(_ANSWERED, (key,)).fetchone() or (last[2], last[6])
+    answered = db.execute(_ANSWERED, (key_of(source_uri),)).fetchone()
+    revision, decision = answered or (last[2], last[6])
     return ReplySet(
         source=Ref(uri=source_uri, revision=revision),
         conversation_id=last[3],
@@ -86,13 +97,6 @@ def replies_to(db: sqlite3.Connection, source_uri: str) -> ReplySet | None:
         parts=tuple(_part(row) for row in rows),
         private=bool(last[7]),
     )
-
-
-def _first(
-    db: sqlite3.Connection, statement: str, key: int, decision_id: str, redriven: bool
-) -> str | None:
-    row = db.execute(statement, (key, decision_id, int(redriven))).fetchone()
-    return row[0] if row else None
 
 
 def _part(row: tuple[Any, ...]) -> ReplyPart:

@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from datetime import datetime
 
 from bot.values import ms_of
-from bot.views.written import Row, asked, is_deleted, newest, parse, whole
+from bot.views.written import Row, asked, newest, parse, whole
 from schemas.feed import Message, MessageCreated
 
 _END = 1 << 62  # behind every origin
@@ -65,7 +65,7 @@ def _before(db: sqlite3.Connection, message: Message, limit: int, oldest_ms: int
             continue
         done.add(uri)
         owner = author, message.conversation_id
-        row = None if is_deleted(db, Message, uri) else newest(db, Message, uri, owner)
+        row = newest(db, Message, uri, owner)
         forgotten = row is not None and row.parent == mark_uri and mark_uri is not None
         if row is not None and not forgotten:  # forgotten: the bot's confirmation
             yield row

@@ -6,11 +6,12 @@ was deleted. Everything comes from the table of posts, where no private message 
 
 import sqlite3
 from collections.abc import Collection
+from typing import cast
 
 from pydantic_core import from_json
 
 from bot.values import ms_of
-from bot.views.written import Row, asked, carried, is_deleted, newest, parse, whole
+from bot.views.written import Row, asked, carried, newest, parse, run_above, whole
 from schemas.feed import MentionCreated, MentionReason, Post
 
 _BESIDE = (
@@ -28,7 +29,7 @@ def root(db: sqlite3.Connection, post: Post) -> Post | None:
     """The root of the thread, where ``post`` names it and it is of the same conversation."""
     if post.root is None or post.root.uri == post.uri:
         return None
-    row = _usable(db, post.root.uri)
+    row = newest(db, Post, post.root.uri)
     if row is None or row.conversation != post.conversation_id or row.parent is not None:
         return None
     return parse(Post, row)
@@ -37,7 +38,7 @@ def root(db: sqlite3.Connection, post: Post) -> Post | None:
 def quoted(db: sqlite3.Connection, quote_uri: str) -> Post | None:
     """The newest of a post of this partition; a mere copy is not enough, as nobody would tell
     this partition of its deletion."""
-    row = _usable(db, quote_uri)
+    row = newest(db, Post, quote_uri)
     return parse(Post, row) if row is not None and row.told else None
 
 
@@ -51,7 +52,7 @@ def siblings(
     found = []
     for author in list(authors)[:limit]:
         for (uri,) in db.execute(_BESIDE, (post.parent.uri, author, before)).fetchall():
-            row = _usable(db, uri) if uri != post.uri else None
+            row = newest(db, Post, uri) if uri != post.uri else None
             if row is not None and _stands_beside(row, post, author):
                 found.append(parse(Post, row))
                 break
@@ -82,20 +83,19 @@ def question(
 
 def _above(db: sqlite3.Connection, post: Post, limit: int) -> list[Row]:
     """The parent, its parent, and so on, until one is missing, elsewhere or met before."""
+    if post.parent is None:
+        return []
     run: list[Row] = []
-    met, above = {post.uri}, post.parent.uri if post.parent else None
+    met, above = {post.uri}, cast("str | None", post.parent.uri)
+    known = run_above(db, post.parent.uri, limit)
     while above is not None and above not in met and len(run) < limit:
-        row = _usable(db, above)
+        row = known[above] if above in known else newest(db, Post, above)
         if row is None or row.conversation != post.conversation_id:
             break
         met.add(above)
         run.append(row)
         above = row.parent
     return run
-
-
-def _usable(db: sqlite3.Connection, uri: str) -> Row | None:
-    return None if is_deleted(db, Post, uri) else newest(db, Post, uri)
 
 
 def _stands_beside(row: Row, post: Post, author: str) -> bool:

@@ -6,10 +6,11 @@ latest time of editing, then came last; a copy of an ancestor counts only where 
 contradict what the post's own record says about its author or its conversation.
 """
 
+import functools
 import sqlite3
 from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import Any, TypeVar
+from operator import attrgetter
+from typing import Any, NamedTuple, TypeVar
 
 from pydantic_core import from_json
 
@@ -21,15 +22,33 @@ W = TypeVar("W", Post, Message)
 Owner = tuple[str, str]
 """Author and conversation: what contradicts them is something else under the same uri."""
 
-_COLUMNS = "uri, revision, version, changed_ms, conversation, author, parent, told, content"
+PARSED = 2_000  # posts that are kept parsed
+SHORT = 4_000  # characters of one at most, so that all of them take some megabytes
+
+_COLUMNS = (
+    "w.uri, revision, version, changed_ms, conversation, author, parent, told, w.seen_ms, origin,"
+    " content"
+)
+_ONE = (
+    f"SELECT d.uri IS NOT NULL, {_COLUMNS} FROM (SELECT ? AS uri) AS one"  # noqa: S608 - own names
+    " LEFT JOIN deletions AS d ON d.kind = '{kind}' AND d.uri = one.uri"
+    " LEFT JOIN {table} AS w ON w.uri = one.uri"
+)
 _BY_URI = {
-    Post: f"SELECT {_COLUMNS} FROM posts WHERE uri = ?"  # noqa: S608 - own names
-    " ORDER BY version DESC, changed_ms DESC, told DESC, seen_ms DESC, origin DESC",
-    Message: f"SELECT {_COLUMNS} FROM messages WHERE uri = ?"  # noqa: S608 - own names
-    " ORDER BY version DESC, changed_ms DESC, told DESC, seen_ms DESC, origin DESC",
+    Post: _ONE.format(kind="post", table="posts"),
+    Message: _ONE.format(kind="message", table="messages"),
 }
+# Whatever stands above a post by any revision of it; each uri once, so that no cycle goes on.
+_RUN = (
+    "WITH RECURSIVE up (uri) AS"  # noqa: S608 - own names
+    " (SELECT ? UNION SELECT w.parent FROM up JOIN posts AS w ON w.uri = up.uri"
+    " WHERE w.parent IS NOT NULL LIMIT ?)"
+    f" SELECT up.uri, d.uri IS NOT NULL, {_COLUMNS} FROM up"
+    " LEFT JOIN deletions AS d ON d.kind = 'post' AND d.uri = up.uri"
+    " LEFT JOIN posts AS w ON w.uri = up.uri"
+)
 _CARRIED = (
-    f"SELECT {_COLUMNS} FROM posts WHERE uri = ? AND revision = ? AND conversation = ?"  # noqa: S608
+    f"SELECT {_COLUMNS} FROM posts AS w WHERE uri = ? AND revision = ? AND conversation = ?"  # noqa: S608
     " ORDER BY told, seen_ms DESC, origin DESC LIMIT 1"
 )
 _ASKED = (
@@ -50,9 +69,8 @@ _QUOTED = "SELECT quoted FROM quotes WHERE uri = ?"
 _DELETED = "SELECT 1 FROM deletions WHERE kind = ? AND uri = ?"
 
 
-@dataclass(frozen=True, slots=True)
-class Row:
-    """One revision, its text not yet parsed."""
+class Row(NamedTuple):
+    """One revision, its text not yet parsed; the fields are those of ``_COLUMNS``."""
 
     uri: str
     revision: str
@@ -62,7 +80,12 @@ class Row:
     author: str
     parent: str | None
     told: int
+    seen_ms: int
+    origin: int
     content: str
+
+
+_NEWEST = attrgetter("version", "changed_ms", "told", "seen_ms", "origin")
 
 
 def is_deleted(db: sqlite3.Connection, kind: type[Post] | type[Message], uri: str) -> bool:
@@ -75,9 +98,24 @@ def newest(
     uri: str,
     owner: Owner | None = None,
 ) -> Row | None:
-    """The newest revision that is there, deleted or not; with ``owner`` the newest of theirs."""
-    rows = [Row(*row) for row in db.execute(_BY_URI[kind], (uri,))]
-    return choose([row for row in rows if owner in (None, (row.author, row.conversation))])
+    """The newest revision, with ``owner`` the newest of theirs; none where it was deleted."""
+    deleted, rows = _revisions(db, kind, uri)
+    return None if deleted else _newest_of(rows, owner)
+
+
+def run_above(db: sqlite3.Connection, uri: str, limit: int) -> dict[str, Row | None]:
+    """The newest revisions of a post and of what stands above it, by uri; none of what is
+    unknown or was deleted. Read at once: the ``limit`` nearest, and more where several accounts
+    or revisions name different parents."""
+    found: dict[str, list[Row]] = {}
+    gone: set[str] = set()
+    for up, deleted, *columns in db.execute(_RUN, (uri, limit)).fetchall():
+        rows = found.setdefault(up, [])
+        if deleted:
+            gone.add(up)
+        elif columns[0] is not None:
+            rows.append(Row(*columns))
+    return {up: None if up in gone else _newest_of(rows) for up, rows in found.items()}
 
 
 def asked(
@@ -91,7 +129,7 @@ def asked(
     talk = conversation or _one(db, _LAST_TALK, _KINDS[kind], uri)
     author = _one(db, _FIRST_AUTHOR[kind], uri, talk)
     found = db.execute(_ASKED, (_KINDS[kind], uri, talk, author)).fetchone()
-    if found is None or talk is None or author is None or is_deleted(db, kind, uri):
+    if found is None or talk is None or author is None:
         return None
     row = newest(db, kind, uri, (author, talk))
     return None if row is None else (row, *found)
@@ -110,6 +148,20 @@ def _one(db: sqlite3.Connection, statement: str, *arguments: str | None) -> str 
     return str(found[0]) if found else None
 
 
+def _revisions(
+    db: sqlite3.Connection, kind: type[Post] | type[Message], uri: str
+) -> tuple[bool, list[Row]]:
+    """Whether an uri was deleted, and the revisions that are there, also then."""
+    found = db.execute(_BY_URI[kind], (uri,)).fetchall()
+    return bool(found[0][0]), [Row(*columns) for _, *columns in found if columns[0] is not None]
+
+
+def _newest_of(rows: list[Row], owner: Owner | None = None) -> Row | None:
+    if owner is not None:
+        rows = [row for row in rows if (row.author, row.conversation) == owner]
+    return choose(sorted(rows, key=_NEWEST, reverse=True) if len(rows) > 1 else rows)
+
+
 def choose(rows: Sequence[Row]) -> Row | None:
     """Of the revisions of one uri, newest first, the one that counts."""
     if len(rows) <= 1:
@@ -122,9 +174,19 @@ def choose(rows: Sequence[Row]) -> Row | None:
 
 
 def parse(kind: type[W], row: Row) -> W:
+    """The post or message of a row. Most are asked for several times while one is answered, and
+    those near the root with every answer in their thread."""
+    read: Any = _parsed if len(row.content) <= SHORT else _parsed.__wrapped__
+    post: W = read(kind, row.uri, row.revision, row.conversation, row.content)
+    return post
+
+
+@functools.lru_cache(maxsize=PARSED)
+def _parsed(
+    kind: type[Post] | type[Message], uri: str, revision: str, conversation: str, content: str
+) -> Post | Message:
     return kind.model_validate(
-        from_json(row.content)
-        | {"uri": row.uri, "revision": row.revision, "conversation_id": row.conversation}
+        from_json(content) | {"uri": uri, "revision": revision, "conversation_id": conversation}
     )
 
 
@@ -136,8 +198,9 @@ def latest(db: sqlite3.Connection, uri: str) -> Stored | None:
     """The newest of an uri, post or message; none where nothing is known."""
     kinds: tuple[type[Post] | type[Message], ...] = (Post, Message)
     for kind in kinds:
-        row = newest(db, kind, uri)
-        if is_deleted(db, kind, uri):
+        deleted, rows = _revisions(db, kind, uri)
+        row = _newest_of(rows)
+        if deleted:
             return Stored(None, row.revision if row else None, deleted=True)
         if row is not None:
             return Stored(_either(kind, row), row.revision, deleted=False)
@@ -152,9 +215,10 @@ def changed(db: sqlite3.Connection, post: Post | Message) -> Stored | None:
     of it: the two can't be told apart by the uri, and each keeps its own words.
     """
     kind: type[Post] | type[Message] = Post if isinstance(post, Post) else Message
-    if is_deleted(db, kind, post.uri):
+    deleted, rows = _revisions(db, kind, post.uri)
+    if deleted:
         return Stored(None, None, deleted=True)
-    row = newest(db, kind, post.uri, (post.author.id, post.conversation_id))
+    row = _newest_of(rows, (post.author.id, post.conversation_id))
     if row is None:
         return _changed_elsewhere(db, post) if isinstance(post, Post) else None
     if row.revision == post.revision:

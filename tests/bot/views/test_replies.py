@@ -191,7 +191,7 @@ def test_a_reply_reads_as_it_was_last_corrected() -> None:
     log.add(reply("reply-2", "And no.", part=2, parts=2))
     log.add(decision("d2", Outcome.CORRECTED, revision="r2", topic=names.BOT_REVIEWS))
     log.add(corrected())
-    found = said.replies_to(log.view(VIEW), URI)
+    found = said.replies_to_each(log.view(VIEW), [URI]).get(URI)
     assert found is not None
     assert found.source == Ref(uri=URI, revision="r2")
     assert (found.decision_id, found.private, found.conversation_id) == ("d2", False, "conv-1")
@@ -212,7 +212,7 @@ def test_what_was_taken_back_leaves_no_text() -> None:
     log.add(retracted())
     db = log.view(VIEW)
     assert "canary" not in repr(rows(db))
-    found = said.replies_to(db, URI)
+    found = said.replies_to_each(db, [URI]).get(URI)
     assert found is not None
     assert (found.standing, found.parts[0].retracted, found.parts[0].text) == ((), True, "")
 
@@ -220,10 +220,10 @@ def test_what_was_taken_back_leaves_no_text() -> None:
 def test_a_direct_reply_is_private() -> None:
     log = Log()
     log.add(reply(visibility=Visibility.DIRECT), private=True)
-    found = said.replies_to(log.view(VIEW), URI)
+    found = said.replies_to_each(log.view(VIEW), [URI]).get(URI)
     assert found is not None
     assert found.private
-    assert said.replies_to(log.view(VIEW), "at://other") is None
+    assert said.replies_to_each(log.view(VIEW), ["at://other"]).get("at://other") is None
 
 
 def test_keys_are_not_mixed_up() -> None:
