@@ -9,7 +9,6 @@ Used from the event loop that it was started in.
 
 import asyncio
 import contextlib
-import itertools
 import random
 import time
 from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
@@ -35,7 +34,7 @@ from model.engine import (
     Sampling,
     Score,
 )
-from model.hosted.calls import Call
+from model.hosted.calls import Call, Calls
 from model.hosted.child import COMMAND, Child, launch
 from model.hosted.messages import (
     Ask,
@@ -98,9 +97,7 @@ class HostedEngine:
         self._starting: asyncio.Future[Ready] | None = None
         self._pulse: Pulse | None = None
         self._watch = Watch(hang_s)
-        self._numbers = itertools.count(1)
-        self._calls: dict[int, Call] = {}
-        self._in_flight: dict[str, Call] = {}
+        self._calls = Calls(self._send)
         self._tally = Tally()
 
     # --- what an engine promises --------------------------------------------------------------
@@ -125,15 +122,13 @@ class HostedEngine:
         """Slots in all, slots that nobody holds or waits for, prompt tokens beyond the slots.
         None are there while the process is not."""
         slots = self._slots()
-        queued = sum(
-            call.tokens for call in itertools.islice(self._in_flight.values(), slots, None)
-        )
-        return Capacity(slots, max(0, slots - len(self._in_flight)), queued)
+        free = max(0, slots - self._calls.requests)
+        return Capacity(slots, free, self._calls.tokens_beyond(slots))
 
     def stats(self) -> EngineStats:
         """Counters from this side, and what the process last said of itself."""
         up, pulse = self._state == "up", self._pulse
-        there, slots = len(self._in_flight), self._slots()
+        there, slots = self._calls.requests, self._slots()
         return self._tally.now(
             running=min(there, slots) if up else 0,
             waiting=max(0, there - slots) if up else 0,
@@ -181,17 +176,17 @@ class HostedEngine:
 
     async def cancel(self, request_id: str) -> None:
         """The request finishes as ``cancelled`` at the next step, with what it has by then."""
-        call = self._in_flight.get(request_id)
-        if call and self._child:
-            self._child.say(Cancel(call.number))
+        number = self._calls.cancelled(request_id)
+        if number is not None and self._child:
+            self._child.say(Cancel(number))
 
     async def score(self, prompt: Prompt, output_ids: Sequence[int], sampling: Sampling) -> Score:
         """Would ``sampling`` draw ``output_ids`` behind ``prompt`` again?"""
-        child = self._up()
-        call = Call(next(self._numbers), len(prompt.token_ids), None)
-        judge = Judge(call.number, replace(prompt, messages=()), tuple(output_ids), sampling)
-        child.send(_frame(judge))
-        self._calls[call.number] = call
+        self._require_up()
+        number, ids = self._calls.next_number(), prompt.token_ids
+        judge = Judge(number, replace(prompt, messages=()), tuple(output_ids), sampling)
+        call = Call(number, _frame(judge), hash((ids, *output_ids)), len(ids))
+        self._calls.add(call)
         try:
             return await call.score()
         finally:
@@ -202,33 +197,33 @@ class HostedEngine:
     @contextlib.contextmanager
     def _asked(self, request: GenerationRequest, *, streamed: bool) -> Iterator[Call]:
         """Check the request and send it; at the end the other side hears if nobody waits."""
-        child = self._up()
+        self._require_up()
         told = self._told()
         length = told.description.context_length
         check_request(request, vocabulary=told.vocabulary, context_length=length)
-        if request.id in self._in_flight:
-            raise RequestRefused("A request with this id is in flight already.")
-        if len(self._in_flight) >= self._slots() + self._max_queued:
+        self._calls.require_new(request.id)
+        if self._calls.requests >= self._slots() + self._max_queued:
             raise EngineUnavailable(f"The queue is full ({self._max_queued} requests wait).")
-        number = next(self._numbers)
-        child.send(_frame(Ask(number, _bare(request, number), streamed)))
-        call = Call(number, len(request.prompt.token_ids), request.deadline)
-        self._calls[number] = self._in_flight[request.id] = call
+        number, ids = self._calls.next_number(), request.prompt.token_ids
+        data = _frame(Ask(number, _bare(request, number), streamed))
+        call = Call(number, data, hash(ids), len(ids), request.deadline)
+        self._calls.add(call, request.id)
         try:
             yield call
         finally:
-            del self._in_flight[request.id]
-            self._leave(call)
+            self._leave(call, request.id)
 
-    def _leave(self, call: Call) -> None:
-        call.leave()
-        if self._calls.pop(call.number, None) and self._child:
+    def _leave(self, call: Call, request_id: str | None = None) -> None:
+        if self._calls.leave(call, request_id) and self._child:
             self._child.say(Forget(call.number))
 
-    def _up(self) -> Child:
-        if self._state != "up" or self._child is None:
+    def _require_up(self) -> None:
+        if self._state != "up":
             raise EngineUnavailable(f"The engine's process is not there now: {self._why}.")
-        return self._child
+
+    def _send(self, data: bytes) -> None:
+        if self._child:
+            self._child.send(data)
 
     def _told(self) -> Ready:
         if self._ready is None:
@@ -248,10 +243,10 @@ class HostedEngine:
                 if call := self._calls.get(number):
                     call.piece(text)
             case Done(number, generation):
-                if call := self._calls.pop(number, None):
+                if call := self._calls.end(number):
                     call.done(generation)
             case Judged(number, score):
-                if call := self._calls.pop(number, None):
+                if call := self._calls.end(number):
                     call.judged(score)
             case Failed(number, code, text):
                 self._hear_failure(number, error_of(code, text))
@@ -268,7 +263,7 @@ class HostedEngine:
     def _hear_failure(self, number: int, error: EngineError) -> None:
         if number == 0:
             self._settle(error)
-        elif call := self._calls.pop(number, None):
+        elif call := self._calls.end(number):
             call.fail(error)
 
     def _settle(self, how: Ready | EngineError) -> None:
@@ -295,6 +290,7 @@ class HostedEngine:
             self._ready = await self._unless_it_ends(child, self._starting)
             self._tokenizer = _tokenizer(self._ready)
             self._state, self._why = "up", ""
+            self._calls.opened()
         except OSError as error:
             await self._end_child()
             raise EngineError(f"The engine's process cannot be started: {error}.") from error
@@ -317,7 +313,7 @@ class HostedEngine:
             why = await self._end_of(self._child)
             await self._end_child()
             self._tally.restarts += 1
-            log.error("engine_process_ended", why=why, in_flight=len(self._in_flight))
+            log.error("engine_process_ended", why=why, in_flight=self._calls.requests)
             self._down("restarting", why)
             await self._start_again(why)
 
@@ -327,7 +323,7 @@ class HostedEngine:
             await asyncio.wait((child.ended,), timeout=self._watch.interval_s)
             if child.ended.done():
                 return child.ended.result()
-            if fault := self._watch.look(at_work=bool(self._calls)):
+            if fault := self._watch.look(at_work=self._calls.at_work):
                 child.kill(fault)
                 return fault
 
@@ -346,11 +342,13 @@ class HostedEngine:
                 log.error("engine_process_failed_to_start", why=why)
 
     def _down(self, state: EngineState, why: str) -> None:
-        """Nobody gets in, and whoever is in hears of it."""
+        """Nobody gets in, and whoever was there hears of it; whoever was not sent yet waits for
+        the next process, unless that is far away."""
         self._state, self._why = state, why.rstrip(".")
-        calls, self._calls = self._calls, {}
-        for call in calls.values():
-            call.fail(EngineUnavailable(f"The engine's process is gone: {self._why}."))
+        error = EngineUnavailable(f"The engine's process is gone: {self._why}.")
+        self._calls.died(error)
+        if state != "restarting":
+            self._calls.give_up(error)
 
     async def _end_child(self) -> None:
         child, self._child = self._child, None

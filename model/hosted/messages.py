@@ -171,7 +171,7 @@ class Frames:
         while (body := self._next()) is not None:
             try:
                 yield decoder.decode(body)
-            except msgspec.MsgspecError as error:
+            except (msgspec.MsgspecError, UnicodeDecodeError) as error:
                 raise BrokenFrame(f"A message cannot be read: {error}") from error
 
     def _next(self) -> bytes | None:

@@ -247,3 +247,45 @@ def test_our_side_loads_no_torch() -> None:
     """
     done = subprocess.run([sys.executable, "-c", textwrap.dedent(code)], cwd=ROOT, check=False)
     assert done.returncode == 0
+
+
+POISON = """
+import os
+from model import host
+from model.echo import EchoEngine
+
+class Brittle(EchoEngine):
+    "Dies of a certain prompt."
+    def _submit(self, request):
+        if b"poison" in bytes(i % 256 for i in request.prompt.token_ids):
+            os.kill(os.getpid(), 11)
+        return super()._submit(request)
+
+host.build_engine = lambda name, **settings: Brittle(**settings)
+host.main()
+"""
+
+
+async def test_a_prompt_that_kills_the_process_harms_the_others_twice_and_then_only_itself() -> (
+    None
+):
+    """As a worker would: each request is made again until it is answered or has had five tries."""
+    command = (sys.executable, "-c", textwrap.dedent(POISON))
+    engine = HostedEngine("echo", {"latency_ms": 50}, restarts=SOON, command=command)
+    await engine.start()
+    tries: dict[str, int] = {}
+
+    async def one(name: str) -> bool:
+        for _ in range(5):
+            tries[name] = tries.get(name, 0) + 1
+            await until(lambda: engine.stats().state == "up")
+            with contextlib.suppress(EngineUnavailable):
+                return bool((await engine.generate(ask(engine, name, name))).token_ids)
+        return False
+
+    names = ["poison", *(f"good {n}" for n in range(20))]
+    ends = dict(zip(names, await asyncio.gather(*map(one, names)), strict=True))
+    assert [name for name, answered in ends.items() if not answered] == ["poison"]
+    assert tries["poison"] == 5
+    assert max(count for name, count in tries.items() if name != "poison") <= 3
+    await engine.stop()
