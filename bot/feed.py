@@ -144,15 +144,15 @@ def read_file(path: Path) -> Iterator[Entry]:
 
 def _lines(path: Path) -> Iterator[tuple[int, bytes]]:
     try:
-        with path.open("rb") as lines:
+        with open_regular(path) as lines:
             yield from enumerate(lines, start=1)
     except OSError as error:
-        raise _unreadable(path, error) from None
+        raise _unreadable(path, error, " (What comes from a pipe: `--feed -`.)") from None
 
 
-def _unreadable(path: Path, error: OSError) -> Trouble:
+def _unreadable(path: Path, error: OSError, more: str = "") -> Trouble:
     what = f"cannot be read: {error.strerror}."
-    return Trouble(what, where=str(path), todo="Name a file of JSON lines.")
+    return Trouble(what, where=str(path), todo=f"Name a file of JSON lines.{more}")
 
 
 def read_line(line: bytes, number: int, name: str) -> Entry | None:

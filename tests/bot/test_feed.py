@@ -216,3 +216,14 @@ async def test_standard_input_is_read_as_it_comes(monkeypatch: pytest.MonkeyPatc
         typed.write(b': "feed.u"}')
         typed.close()
         assert [(entry.line, entry.output.topic) async for entry in entries] == [(3, "feed.u")]
+
+
+@pytest.mark.parametrize("name", ["pipe", "/dev/zero", "."])
+def test_what_may_never_end_is_refused_with_what_to_do(tmp_path: Path, name: str) -> None:
+    path = tmp_path / name
+    if name == "pipe":
+        os.mkfifo(path)
+    with pytest.raises(Trouble) as caught:
+        check_file(path)
+    assert "cannot be read: Is" in str(caught.value)
+    assert "--feed -" in caught.value.todo
