@@ -219,6 +219,7 @@ _CONTROL = (
         name=BOT_REPLAYS,
         carries="results of replays",
         key="replay",
+        types=(names.REPLAY_COMPARED,),
         retention_ms=30 * _DAY,
         partitioned="own",
         private=True,

@@ -9,7 +9,7 @@ from typing import Any, Final
 
 from pydantic import BaseModel
 
-from schemas import audit, control, feed, names, replies, reviews
+from schemas import audit, control, feed, names, replays, replies, reviews
 from schemas.topics import TOPICS
 
 KeyOf = Callable[[Any], str | None]
@@ -75,6 +75,7 @@ EVENT_TYPES: Final[Mapping[str, EventType]] = MappingProxyType(
             EventType(names.REFERENCE_MADE, reviews.ReferenceMade, attrgetter("uri")),
             EventType(names.REFERENCED_CHANGED, reviews.PostChanged, attrgetter("uri")),
             EventType(names.REVIEW_ASKED, reviews.ReviewAsked, _OWN),
+            EventType(names.REPLAY_COMPARED, replays.ReplayCompared, attrgetter("replay_id")),
         )
     }
 )

@@ -172,6 +172,20 @@ SAMPLES: dict[str, Json] = {
         "private": False,
         "change": CHANGED,
     },
+    names.REPLAY_COMPARED: {
+        "replay_id": "replay:1",
+        "mode": "frozen",
+        "decision_id": "decision:1",
+        "decision": "bot.audit/0/7",
+        "input": {"topic": "feed.mentions", "partition": 0, "offset": 7},
+        "change": "text-changed",
+        "notes": ["another model answered"],
+        "asked_model": True,
+        "before": {"outcome": "replied", "text": "hello", "length": 5},
+        "after": {"outcome": "replied", "text": "hullo", "length": 5},
+        "score": {"verdict": "diverged", "diverged_at": 1, "margin": 0.25},
+        "compared_at": TIME,
+    },
 }
 
 KEYS = {
@@ -179,6 +193,7 @@ KEYS = {
     names.MODERATION_COMMANDED: b"reply:1",
     names.REFERENCE_MADE: b"post:1",
     names.REFERENCED_CHANGED: b"post:1",
+    names.REPLAY_COMPARED: b"replay:1",
 }
 
 
