@@ -144,6 +144,10 @@ def engine_of(settings: ModelSettings) -> Engine:
         revision=settings.revision,
         device=settings.device,
         dtype=settings.dtype,
+        context_length=settings.context_length,
+        pinned=settings.weights_digest,
+        offload=settings.offload,
+        adapters=settings.adapters,
         slots=settings.slots,
         threads=settings.threads or max(1, _cores() - 1),
         progress=lambda line: log.info("model progress", message=line),
@@ -235,6 +239,7 @@ def setup_of(settings: Settings, cluster: str) -> Setup:
         ),
         sampling=sampling_of(model),
         retry_temperature=model.retry_temperature,
+        adapter=model.adapter,
     )
 
 

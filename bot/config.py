@@ -8,6 +8,7 @@ are told at once, and every value knows its origin.
 """
 
 import difflib
+import json
 import os
 import tomllib
 from collections.abc import Container, Iterator, Mapping
@@ -106,10 +107,14 @@ def as_environment(settings: Settings) -> dict[str, str]:
     for known in known_fields():
         value = known.read(settings)
         if value is not None:
-            values[known.variable] = (
-                value.get_secret_value() if isinstance(value, SecretStr) else str(value)
-            )
+            values[known.variable] = _as_text(value)
     return values
+
+
+def _as_text(value: Any) -> str:
+    if isinstance(value, SecretStr):
+        return value.get_secret_value()
+    return json.dumps(value) if isinstance(value, dict) else str(value)
 
 
 def _settings_class(data: Mapping[str, Any]) -> type[Settings]:

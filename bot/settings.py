@@ -262,10 +262,21 @@ class ModelSettings(Group):
     """``transformers``: a real model on this machine. ``openai``: servers that speak OpenAI's
     protocol. ``echo``: a text that depends only on its prompt."""
     name: str = Field(default="SmolLM2-135M-Instruct", min_length=1)
-    """A folder with safetensors, a Hugging Face name (``org/model``), or the default
-    model's own name."""
+    """A folder with safetensors, a GGUF file (converted once), a Hugging Face name
+    (``org/model``), or the default model's own name."""
     revision: str | None = None
     """Commit of the Hugging Face repository to pin."""
+    weights_digest: str | None = Field(default=None, pattern=r"^sha256:[0-9a-f]{64}$")
+    """What the weights must be, as ``twite model verify`` tells it; others are refused."""
+    adapters: dict[str, str] = {}
+    """Folders of LoRA adapters by name, as ``peft`` saves them: ``{"polite": "/srv/polite"}``."""
+    adapter: str | None = None
+    """Which of them answers; unset: the model as it is."""
+    offload: str | None = None
+    """Folder for the layers of a model that is larger than memory, which is slow; unset: such a
+    model is refused."""
+    context_length: int | None = Field(default=None, ge=64)
+    """Most tokens of prompt and reply; unset: 8192, or less where the model was made for less."""
     device: str = "auto"
     """``auto``, ``cpu``, ``mps``, ``cuda``, or one GPU by its number: ``cuda:0``."""
     dtype: Literal["auto", "float32", "bfloat16", "float16"] = "auto"
@@ -304,6 +315,12 @@ class ModelSettings(Group):
         if self.engine == "openai":
             return self.openai.tokenizer or "", self.openai.tokenizer_revision
         return self.name, self.revision
+
+    @model_validator(mode="after")
+    def _known_adapter(self) -> Self:
+        if self.adapter is not None and self.adapter not in self.adapters:
+            raise ValueError(f"adapter: {self.adapter!r} is not among the adapters")
+        return self
 
     @field_validator("device")
     @classmethod

@@ -51,7 +51,7 @@ async def answer_of(
     second = again(first, reply_id, setup.retry_temperature)
     allowed, rules = allow_set(post, setup.bot.id), list[RuleVerdict]()
     for sampling in (first, second):
-        generation = await _generate(engine, decision_id, composed, sampling)
+        generation = await _generate(engine, decision_id, composed, sampling, setup.adapter)
         watch.lap("model")
         checked = check(generation, allowed, setup.limits, lang)
         fault = fault_of(checked, post, composed.context)
@@ -65,9 +65,10 @@ async def answer_of(
 
 
 async def _generate(
-    engine: Engine, decision: str, composed: Composed, sampling: Sampling
+    engine: Engine, decision: str, composed: Composed, sampling: Sampling, adapter: str | None
 ) -> Generation:
-    request = GenerationRequest(f"{decision}/{next(_requests)}", composed.prompt, sampling)
+    name = f"{decision}/{next(_requests)}"
+    request = GenerationRequest(name, composed.prompt, sampling, adapter=adapter)
     generation = await engine.generate(request)
     if generation.finish_reason == "cancelled":
         raise EngineUnavailable("The request was cancelled; it is to be made again.")

@@ -116,6 +116,8 @@ class Setup:
     sampling: Sampling = field(default_factory=Sampling)
     retry_temperature: float = 0.7
     """The least temperature of the second try."""
+    adapter: str | None = None
+    """Name of the LoRA weights that answer."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -152,7 +152,8 @@ class Capacity:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class EngineDescription:
-    """Which weights and which settings answer: goes on every decision record."""
+    """Which weights and which settings answer: goes on every decision record. ``adapters``: the
+    digests of those that a request may name."""
 
     name: str
     model: str
@@ -162,6 +163,7 @@ class EngineDescription:
     attention: str
     context_length: int
     versions: Mapping[str, str] = field(default_factory=dict)
+    adapters: Mapping[str, str] = field(default_factory=dict)
 
 
 class EngineError(Exception):

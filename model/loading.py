@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from model.adapters import AdaptedModel
 from model.chat import HfChatTokenizer
 from model.engine import EngineError
 from model.folder import read_json, tensors_of
@@ -42,13 +43,14 @@ def load_model(
     context_length: int | None,
     slots: int = 0,
     placing: Placing | None = None,
+    adapters: Mapping[str, Path] | None = None,
 ) -> Loaded:
     """Load model and tokenizer; raises ``EngineError`` with what is wrong and what to do.
 
     ``device``: ``auto``, ``cpu``, ``cuda`` or ``cuda:N``; several GPUs share a model under
     ``auto``. ``dtype``: ``auto``, ``bf16``, ``fp16`` or ``fp32``, also by torch's long names.
     ``slots``: rows that it is to answer with, for the estimate of its memory. ``placing``: how to
-    spread a model that is larger than a device.
+    spread a model that is larger than a device. ``adapters``: folders of LoRA weights by name.
     """
     with quiet_libraries():
         try:
@@ -60,6 +62,7 @@ def load_model(
             if placing is None:
                 _require_room(files, where, precision.itemsize, slots, length)
             model = _model(files, config, where, precision, placing)
+            model = AdaptedModel(model, adapters) if adapters else model
         except EngineError:
             raise
         except Exception as error:  # whatever a broken folder makes the libraries raise
@@ -91,6 +94,8 @@ def _require_room(files: ModelFiles, device: str, width: int, slots: int, length
     """Raise ``EngineError`` for a model that surely does not fit."""
     config = read_json(files.path / "config.json")
     need = need_of(tensors_of(files.path), config, width=width, slots=slots, context_length=length)
+    if device not in ("cpu", "auto") and not device.startswith("cuda"):
+        return  # nobody tells how much such a device has
     gpu = device != "cpu"
     there, where = (free_on_gpus(device), "the GPU's memory") if gpu else (available(), "memory")
     require_room(need, there, name=files.name, slots=slots, at_once=gpu, where=where)

@@ -9,7 +9,7 @@ engine stops, or their own cancellation, which frees the row at the next step.
 import asyncio
 import threading
 from collections import deque
-from collections.abc import AsyncIterator, Callable, Iterator, Sequence
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
 from concurrent.futures import Future
 from contextlib import contextmanager
 from pathlib import Path
@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING
 
 import structlog
 
+from model.adapters import adapter_digest, require_adapter
 from model.chat import HfChatTokenizer
 from model.checks import check_recorded, check_request
 from model.engine import (
@@ -57,6 +58,8 @@ class TransformersEngine:
     pins the latter. ``device``, ``dtype``, ``context_length`` (tokens): see
     ``model.loading.load_model``. ``threads``: CPU threads of the model. ``read_tokens``: prompt
     tokens read in one step, which is what others wait at most for somebody's long prompt.
+    ``pinned``: the digest that the weights must have. ``offload``: folder for the layers of a model
+    that is larger than memory. ``adapters``: folders of LoRA weights by their names.
     ``progress`` is called, in the engine's thread, with a line per stage of the start.
     """
 
@@ -73,12 +76,16 @@ class TransformersEngine:
         *,
         max_queued: int = 1024,
         read_tokens: int = 256,
+        pinned: str | None = None,
+        offload: str | None = None,
+        adapters: Mapping[str, str] | None = None,
         progress: Callable[[str], None] = quiet,
     ) -> None:
         self._name, self._revision, self._cache_dir = name, revision, cache_dir
         self._device, self._dtype, self._context_length = device, dtype, context_length
         self._slots, self._threads = slots, threads
         self._max_queued, self._read_tokens = max_queued, read_tokens
+        self._pinned, self._offload, self._adapters = pinned, offload, adapters or {}
         self._progress = progress
         self._tokenizer: HfChatTokenizer | None = None
         self._description: EngineDescription | None = None
@@ -223,6 +230,7 @@ class TransformersEngine:
                 raise EngineUnavailable("The engine is not running.")
             length = self.describe().context_length
             check_request(request, vocabulary=self._vocabulary, context_length=length)
+            require_adapter(request.adapter, self.describe().adapters)
             if request.id in self._in_flight:
                 raise RequestRefused("A request with this id is in flight already.")
             if len(self._in_flight) >= self._slots + self._max_queued:
@@ -270,22 +278,33 @@ class TransformersEngine:
 
     def _prepare(self) -> "Batch":
         """Find, load and warm up the model."""
-        files = resolve(self._name, self._revision, self._cache_dir, self._progress)
+        files = resolve(
+            self._name, self._revision, self._cache_dir, self._progress, pinned=self._pinned
+        )
+        adapters = {name: Path(folder) for name, folder in self._adapters.items()}
+        digests = {name: adapter_digest(name, folder) for name, folder in adapters.items()}
         self._progress(f"Loading {files.name}")
         _use_threads(self._threads)
         from model.batch import Batch
         from model.loading import load_model
+        from model.placing import Placing
         from model.slots import Slots
 
         loaded = load_model(
-            files, device=self._device, dtype=self._dtype, context_length=self._context_length
+            files,
+            device=self._device,
+            dtype=self._dtype,
+            context_length=self._context_length,
+            slots=self._slots,
+            placing=Placing(Path(self._offload), {}) if self._offload else None,
+            adapters=adapters,
         )
         slots = Slots(loaded.model, self._slots, loaded.context_length)
         # The first passes choose kernels and take memory: better now than in a request.
         slots.read([0] * min(16, loaded.context_length), 0)
         slots.decode([0] * self._slots, [0] * self._slots)
         self._tokenizer, self._vocabulary = loaded.tokenizer, loaded.vocabulary
-        self._description = _description(files, loaded)
+        self._description = _description(files, loaded, digests)
         return Batch(
             slots, limit=self._slots, end_ids=loaded.end_ids, read_tokens=self._read_tokens
         )
@@ -345,7 +364,9 @@ def _use_threads(threads: int) -> None:
         log.debug("interop_threads_kept", threads=torch.get_num_interop_threads())
 
 
-def _description(files: ModelFiles, loaded: "Loaded") -> EngineDescription:
+def _description(
+    files: ModelFiles, loaded: "Loaded", adapters: Mapping[str, str]
+) -> EngineDescription:
     return EngineDescription(
         name="transformers",
         model=files.name,
@@ -355,4 +376,5 @@ def _description(files: ModelFiles, loaded: "Loaded") -> EngineDescription:
         attention=loaded.attention,
         context_length=loaded.context_length,
         versions=library_versions(),
+        adapters=adapters,
     )
