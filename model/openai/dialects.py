@@ -4,8 +4,9 @@ The protocol names temperature, top_p, seed and max_tokens; the rest is each ser
 server cannot do is never left out in silence: ``cannot`` names it, and the engine refuses it.
 """
 
+import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from model.engine import Sampling
@@ -15,45 +16,47 @@ SEEDS = 2**32 - 1  # llama.cpp and torch take 32 bits, and llama.cpp's last one 
 
 @dataclass(frozen=True, slots=True)
 class Dialect:
-    """``words``: server's names of ours, for what the protocol has no name for. ``draws``: False
-    where a temperature alone does not make it draw."""
+    """How one kind of server wants to be asked.
+
+    ``words``: its names for what the protocol has none for; ``fixed``: fields that make it do as
+    our own engine does. ``whole``: an answer in one piece tells more than a stream. ``health``:
+    the page that answers while it works. ``waiting``: the metric of requests without a slot there.
+    """
 
     kind: str
     words: Mapping[str, str]
-    off: Mapping[str, Any]
-    fixed: Mapping[str, Any]
-    whole: bool = False  # an answer in one piece tells more than a stream does
-    tokenize: str = ""  # the field for the text of /tokenize
-    waiting: str = ""  # the metric of requests that have no slot there
+    fixed: Mapping[str, Any] = field(default_factory=dict)
+    top_k_off: int = 0
+    whole: bool = False
+    health: str = "/health"
+    tokenizes: bool = False
+    waiting: str = ""
 
 
-_VLLM = {"top_k": "top_k", "min_p": "min_p", "repetition_penalty": "repetition_penalty"}
+_SAME = {"top_k": "top_k", "min_p": "min_p", "repetition_penalty": "repetition_penalty"}
 
 DIALECTS = {
     "vllm": Dialect(
-        "vllm", _VLLM, {"top_k": -1}, {}, tokenize="prompt", waiting="vllm:num_requests_waiting"
+        "vllm", _SAME, top_k_off=-1, tokenizes=True, waiting="vllm:num_requests_waiting"
     ),
     "sglang": Dialect(
-        "sglang", _VLLM, {"top_k": -1}, {}, tokenize="prompt", waiting="sglang:num_queue_reqs"
+        "sglang", _SAME, top_k_off=-1, tokenizes=True, waiting="sglang:num_queue_reqs"
     ),
     "llama.cpp": Dialect(
         "llama.cpp",
-        {"top_k": "top_k", "min_p": "min_p", "repetition_penalty": "repeat_penalty"},
-        {},
+        {**_SAME, "repetition_penalty": "repeat_penalty"},
         # The penalty looks at all tokens, and the filters come in the order of our own engine.
         {
             "repeat_last_n": -1,
             "samplers": ["penalties", "temperature", "top_k", "top_p", "min_p"],
             "cache_prompt": True,
         },
-        # In a stream it keeps only the last id of a character of several tokens.
-        whole=True,
-        tokenize="content",
+        whole=True,  # in a stream it keeps only the last id of a character of several tokens
+        tokenizes=True,
         waiting="llamacpp:requests_deferred",
     ),
-    # Its stream has no logprobs and no ids, and its penalty is called by another one's name.
-    "transformers": Dialect("transformers", {"repetition_penalty": "frequency_penalty"}, {}, {}),
-    "other": Dialect("other", {}, {}, {}),
+    "transformers": Dialect("transformers", _SAME),
+    "other": Dialect("other", {}, health="/v1/models"),
 }
 
 
@@ -72,21 +75,28 @@ def sampling_words(dialect: Dialect, sampling: Sampling, room: int) -> dict[str,
     their own. ``room``: tokens that fit behind the prompt. Stop strings are not sent: the engine
     watches for them, so that they mean the same everywhere."""
     ours = {
-        "top_k": sampling.top_k or dialect.off.get("top_k", 0),
+        "top_k": sampling.top_k or dialect.top_k_off,
         "min_p": sampling.min_p,
         "repetition_penalty": sampling.repetition_penalty,
     }
-    words = {
+    theirs = {name: ours[our] for our, name in dialect.words.items()}
+    if dialect.kind == "transformers":
+        theirs = _generation_config(sampling, theirs)
+    return {
         "max_tokens": min(sampling.max_tokens, room),
         "temperature": sampling.temperature,
         "top_p": sampling.top_p,
         "seed": sampling.seed % SEEDS,
-        **{theirs: ours[name] for name, theirs in dialect.words.items()},
+        **theirs,
         **dialect.fixed,
     }
-    if dialect.kind == "transformers":
-        words["frequency_penalty"] = sampling.repetition_penalty - 1
-    return words
+
+
+def _generation_config(sampling: Sampling, words: Mapping[str, Any]) -> dict[str, Any]:
+    """``transformers serve`` takes such words as JSON within JSON, and does not draw, whatever the
+    temperature, unless it is told to."""
+    config = {"do_sample": sampling.temperature > 0, **words, "min_p": sampling.min_p or None}
+    return {"generation_config": json.dumps(config)}
 
 
 def body_of_ids(model: str, ids: Sequence[int]) -> dict[str, Any]:

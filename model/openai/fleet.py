@@ -192,8 +192,9 @@ class Fleet:
                 endpoint.pace.waiting(int(waiting or 0), endpoint.outstanding)
 
     async def _knock(self, endpoint: Endpoint) -> None:
+        assert endpoint.server is not None  # noqa: S101 - else it is looked at anew
         try:
-            await look_again(endpoint.client)
+            await look_again(endpoint.client, endpoint.server.dialect)
         except RequestRefused as error:
             endpoint.breaker.failed(str(error))
         except ServerError as error:

@@ -76,7 +76,7 @@ class Server:
 async def look(client: Client, options: Options, tokenizer: ChatTokenizer) -> Server:
     """Ask the server all of it. Raises ``ServerError`` where it does not answer as it should, and
     ``EngineError`` where it is not what the settings say."""
-    models = served_by(client.where, await client.get_json("/v1/models", timeout=LOOK_S))
+    models = await _models(client, options)
     dialect = DIALECTS[await _kind(client, options, models)]
     served = _chosen(client.where, options, models, dialect)
     properties = await _properties(client, dialect)
@@ -101,12 +101,23 @@ async def look(client: Client, options: Options, tokenizer: ChatTokenizer) -> Se
     return await _tried(client, server, options, tokenizer)
 
 
-async def look_again(client: Client) -> None:
-    """Is it there at all? Raises ``ServerError``."""
-    served_by(client.where, await client.get_json("/v1/models", timeout=LOOK_S))
+async def look_again(client: Client, dialect: Dialect) -> None:
+    """Is it there, and does it call itself well? Raises ``ServerError``."""
+    await client.get(dialect.health, timeout=LOOK_S)
 
 
 # --- which server, which model ------------------------------------------------------------------
+
+
+async def _models(client: Client, options: Options) -> list[Served]:
+    """What it serves. ``transformers serve`` lists the cache of the machine, and fails where that
+    one has none: then the name in the options counts."""
+    try:
+        return served_by(client.where, await client.get_json("/v1/models", timeout=LOOK_S))
+    except ServerFaulty:
+        if await _kind(client, options, ()) != "transformers":
+            raise
+        return []
 
 
 async def _kind(client: Client, options: Options, models: Sequence[Served]) -> str:
@@ -187,7 +198,7 @@ async def _has_metrics(client: Client, dialect: Dialect) -> bool:
 
 async def _compared(client: Client, server: Server, tokenizer: ChatTokenizer) -> Server:
     """Does the tokenizer that was set make of a text what the server's own makes?"""
-    if not server.dialect.tokenize:
+    if not server.dialect.tokenizes:
         return server
     body = tokenize_body(server.dialect, server.model, SAMPLE)
     try:

@@ -45,6 +45,8 @@ class EchoServer:
         match request.path:
             case "/v1/models":
                 await reply.json(self._models())
+            case "/health":
+                await reply.body(b"", "text/plain")
             case "/version":
                 await reply.json({"version": "0.echo"})
             case "/metrics":

@@ -122,17 +122,15 @@ def assert_told(error: EngineError, wanted: type[EngineError], server: BadServer
 
 
 @BY_NAME
-@pytest.mark.parametrize("streamed", [False, True])
-async def test_a_fault_is_a_named_error(
-    fault: Fault, wanted: type[EngineError], streamed: bool
-) -> None:
-    async with BadServer() as server, engine_over(server, retry_share=0.0) as engine:
-        server.fault = fault
-        with structlog.testing.capture_logs() as logs, pytest.raises(EngineError) as raised:
-            await answer(engine, streamed=streamed)
-        assert_told(raised.value, wanted, server)
-        assert SECRET not in str(logs)
-        assert len(server.asked) == 1
+async def test_a_fault_is_a_named_error(fault: Fault, wanted: type[EngineError]) -> None:
+    for streamed in (False, True):
+        async with BadServer() as server, engine_over(server, retry_share=0.0) as engine:
+            server.fault = fault
+            with structlog.testing.capture_logs() as logs, pytest.raises(EngineError) as raised:
+                await answer(engine, streamed=streamed)
+            assert_told(raised.value, wanted, server)
+            assert SECRET not in str(logs)
+            assert len(server.asked) == 1
 
 
 @BY_NAME_SLOW
