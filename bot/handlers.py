@@ -102,6 +102,7 @@ class Handlers:
         self._changes = Changes(setup.bot, self._publishing, partitions)
         self._knowledge: dict[int, Knowledge] = {}
         self._users: Counter[int] = Counter()
+        self._prepared: set[TopicPartition] = set()
 
     def make(self, topic: str, partition: int) -> Handler:
         """The handler of one assignment."""
@@ -121,10 +122,12 @@ class Handlers:
         self._users[source.partition] += 1
         if self._views is not None:
             await self._views.open(source.partition)
+        self._prepared.add(source)
 
     async def release(self, source: TopicPartition) -> None:
         """For ``Worker(release=)``."""
         self._users[source.partition] -= 1
+        self._prepared.discard(source)
         if self._users[source.partition] <= 0:
             del self._users[source.partition]
             self._knowledge.pop(source.partition, None)
@@ -132,10 +135,13 @@ class Handlers:
             await self._views.release(source.partition)
 
     async def published(self, source: TopicPartition, offset: int) -> Mapping[int, int]:
-        """For ``Worker(published=)``: each input's decision is its outcome."""
+        """For ``Worker(published=)``: each input's decision is its outcome. It is first asked
+        right after ``open``, when the views hold all that the owner before has published."""
         if self._views is None or source.topic in SILENT_TOPICS:
             return {}
-        await self._views.catch_up(source.partition)
+        if source not in self._prepared:
+            await self._views.catch_up(source.partition)
+        self._prepared.discard(source)
         view = self._views.of(source.partition)[RepliesView.name]
         return said.outcomes(view.db, source.topic, offset)
 

@@ -9,11 +9,11 @@ was re-driven on purpose may try again, and only where the first try ended as a 
 it then takes the place of the first, so that a second one of the same is a repeat again.
 """
 
-import hashlib
 from collections import OrderedDict
 from collections.abc import Collection, Container, Mapping, Sequence
 from datetime import datetime
 
+from bot.digests import digest_of
 from bot.forget import is_forget
 from bot.knowledge import (
     UNKNOWN_ACCOUNT,
@@ -45,7 +45,7 @@ class Recent:
 
     def first(self, decision: str, *key: str) -> str | None:
         """The first decision with this key if that is another one; else keeps this one."""
-        digest = _digest(key)
+        digest = digest_of(*key, size=16)
         first = self._decisions.setdefault(digest, decision)
         self._decisions.move_to_end(digest)
         if len(self._decisions) > self._entries:
@@ -54,7 +54,7 @@ class Recent:
 
     def replace(self, failed: Container[str], decision: str, *key: str) -> None:
         """Let this decision be the first with this key where the first so far has ``failed``."""
-        digest = _digest(key)
+        digest = digest_of(*key, size=16)
         if self._decisions.get(digest) in failed:
             self._decisions[digest] = decision
 
@@ -230,9 +230,3 @@ def reply_set(decision_id: str, replies: Sequence[ReplyCreated]) -> ReplySet:
     first = replies[0]
     private = not is_open(first.visibility)
     return ReplySet(first.in_reply_to, first.conversation_id, decision_id, parts, private)
-
-
-def _digest(key: tuple[str, ...]) -> bytes:
-    """16 bytes, so that 100,000 entries take the same room whatever the ids."""
-    sizes = b"".join(len(part).to_bytes(8, "big") for part in key)
-    return hashlib.blake2b(sizes + "".join(key).encode(), digest_size=16).digest()

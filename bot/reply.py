@@ -191,11 +191,6 @@ def seed_of(reply: str, attempt: int = 1) -> int:
     return number.int % 2**53
 
 
-def lang_of(post: Post | Message) -> str | None:
-    """The language of the asker, where the platform told a sensible one."""
-    return next(iter(langs_of(post)), None)
-
-
 def langs_of(post: Post | Message) -> tuple[str, ...]:
     """The languages that the platform told, so far as they are sensible."""
     return tuple(lang for lang in post.langs if _LANG.fullmatch(lang))[:MAX_LANGS]

@@ -8,12 +8,12 @@ that a row never depends on a record that may be too old to be there.
 Ids of events and posts are kept as 64 bits of their BLAKE2b: a tenth of the room.
 """
 
-import hashlib
 import json
 import sqlite3
 from collections.abc import Callable, Mapping
 from typing import Any, Literal
 
+from bot.digests import digest_of
 from bot.values import GONE_MEANWHILE
 from bot.views.records import RANK, indexes, oldest, origin_of, own_event, trim
 from consumers.views.view import BadRecord
@@ -86,10 +86,7 @@ _CONTENT = ("text", "facets", "langs", "visibility", "built_on", "created_at")
 
 def key_of(*parts: str) -> int:
     """64 bits of a few strings, none of which can be mistaken for its neighbour."""
-    sizes = b"".join(len(part).to_bytes(8, "big") for part in parts)
-    whole = sizes + "".join(parts).encode(errors="surrogatepass")
-    digest = hashlib.blake2b(whole, digest_size=8).digest()
-    return int.from_bytes(digest, "big", signed=True)
+    return int.from_bytes(digest_of(*parts, size=8), "big", signed=True)
 
 
 class RepliesView:

@@ -115,13 +115,6 @@ class OpenView:
             self._thread.probe(self._followed)
         return await self._wait(lambda news: news.as_of_ms >= wanted, timeout_s)
 
-    async def reached_offset(
-        self, topic: str, partition: int, offset: int, timeout_s: float
-    ) -> bool:
-        """Whether the record at that offset is applied, after a bounded wait."""
-        place = f"{topic}/{partition}"
-        return await self._wait(lambda news: news.positions.get(place, 0) > offset, timeout_s)
-
     async def _wait(self, holds: Callable[[News], bool], timeout_s: float) -> bool:
         if holds(self._news):
             return True
@@ -231,11 +224,6 @@ class Views:
                 if key in self._open
             }
         return found
-
-    @property
-    def is_caught_up(self) -> bool:
-        """Nothing that is open is being read anew."""
-        return all(view.is_ready for view in self._open.values())
 
     def states(self) -> tuple[ViewState, ...]:
         """For the metrics, in a stable order."""

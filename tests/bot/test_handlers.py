@@ -11,12 +11,14 @@ from bot.handlers import INPUT_TOPICS, OUTPUT_TOPICS, SILENT_TOPICS, WEIGHTS, Ha
 from bot.posts import PostsHandler
 from bot.references import ReferencesHandler
 from bot.review_handler import ReviewsHandler
+from bot.views.replies import RepliesView
 from consumers.handler import StopPartition
 from model.echo import EchoEngine
 from schemas import names
 from schemas.record import Record
 from schemas.topics import MEETING
 from tests.bot.make import setup
+from tests.bot.views.logs import Opened, built
 
 
 class Closed:
@@ -82,6 +84,34 @@ async def test_views_are_opened_and_closed_with_every_topic() -> None:
     assert views.opened == [3]
     await one.release(source)
     assert views.opened == []
+
+
+class Caught(Closed):
+    """With an empty view of replies; counts how often it is caught up besides ``open``."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.caught_up = 0
+        self._replies = Opened(built(RepliesView(), []))
+
+    async def catch_up(self, partition: int | None) -> None:
+        self.caught_up += 1
+
+    def of(self, partition: int) -> dict[str, Any]:
+        return {RepliesView.name: self._replies}
+
+
+async def test_views_are_caught_up_once_for_whoever_takes_over() -> None:
+    views = Caught()
+    one = handlers(views=views)
+    source = TopicPartition(names.FEED_MENTIONS, 3)
+    for times in (0, 1):  # it goes, and comes back
+        await one.open(source)
+        assert await one.published(source, 0) == {}
+        assert views.caught_up == times, "it was, when it was opened"
+        await one.published(source, 0)
+        assert views.caught_up == times + 1, "after a transaction that failed"
+        await one.release(source)
 
 
 async def test_a_view_that_is_closed_is_not_taken_for_none() -> None:

@@ -29,7 +29,7 @@ from bot.reply import (
     Checked,
     allow_set,
     check,
-    lang_of,
+    langs_of,
     make,
     neutralise,
     seed_of,
@@ -579,5 +579,5 @@ def test_seed_and_language() -> None:
     seed = seed_of("9a1ff0de-26bb-5e4c-8d3d-0123456789ab")
     assert 0 <= seed < 2**53
     assert seed == seed_of("9a1ff0de-26bb-5e4c-8d3d-0123456789ab")
-    assert lang_of(post(langs=("<script>", "pt-BR"))) == "pt-BR"
-    assert lang_of(post()) is None
+    assert langs_of(post(langs=("<script>", "pt-BR"))) == ("pt-BR",)
+    assert langs_of(post()) == ()

@@ -63,6 +63,11 @@ def texts(view: OpenView) -> list[bytes]:
     return [row[0] for row in view.rows("SELECT text FROM note ORDER BY topic, partition, at")]
 
 
+def is_caught_up(views: Views) -> bool:
+    """Nothing that is open is being read anew."""
+    return all(state.ready for state in views.states())
+
+
 async def reached(view: OpenView, timeout_s: float = 30.0) -> None:
     """Everything that is on the log now is in the view."""
     assert await view.reached(round(time.time() * 1000), timeout_s)

@@ -114,8 +114,6 @@ async def test_what_it_has_is_told_at_once(
     ready(view, followed, as_of_ms=1000)
     assert await view.reached(1000, 0.0)
     assert not await view.reached(1001, 0.0)
-    assert await view.reached_offset("notes", 0, 2, 0.0)
-    assert not await view.reached_offset("notes", 0, 3, 0.0)
     assert thread.probed == 1
 
 
