@@ -1,0 +1,26 @@
+import gc
+import weakref
+
+from bot.heap import THRESHOLDS, settled
+
+
+class Node:
+    def __init__(self) -> None:
+        self.itself = self
+
+
+def test_what_was_there_before_is_left_alone_until_the_end() -> None:
+    before = gc.get_threshold()
+    with settled():
+        assert gc.get_freeze_count() > 1_000
+        assert gc.get_threshold() == THRESHOLDS
+    assert gc.get_freeze_count() == 0
+    assert gc.get_threshold() == before
+
+
+def test_what_comes_later_is_still_collected() -> None:
+    with settled():
+        node = weakref.ref(Node())
+        assert node() is not None
+        gc.collect()
+        assert node() is None
