@@ -236,7 +236,8 @@ def _capped(post: ContextPost, count: Count, max_tokens: int) -> ContextPost:
     # A text of a megabyte is cut before anything looks at all of it; one more character
     # tells ``cut_to_tokens`` that something is missing.
     text = safe(post.text[: CHARACTERS_PER_TOKEN * max_tokens + 1]).strip()
-    return replace(post, text=cut_to_tokens(text, count, max_tokens))
+    text = cut_to_tokens(text, count, max_tokens)
+    return post if text == post.text else replace(post, text=text)
 
 
 def _cost(post: ContextPost, count: Count) -> int:

@@ -28,6 +28,7 @@ MOST = 0.7  # of all words, above which a phrase is most of a text
 PHRASES = (1, 2, 3, 4, 5, 6, 8, 10, 12, 16, 20, 24, 32)  # words of the phrases that are counted
 LONG_WORD = 40  # characters from which a word is looked at character by character
 LONGEST = 4000  # characters of somebody else's text that are compared
+_PASSED = RuleVerdict(name=RULE, verdict="pass")
 
 # Words; where a script puts no spaces between them, and of emoji, single characters.
 _WORD = regex.compile(
@@ -71,7 +72,7 @@ def again(sampling: Sampling, reply: str, temperature: float) -> Sampling:
 def verdict(fault: Fault | None, sampling: Sampling, *, last: bool) -> RuleVerdict:
     """What the audit says of one try; of one that was not taken, also how it was drawn."""
     if fault is None:
-        return RuleVerdict(name=RULE, verdict="pass")
+        return _PASSED
     how = f"{fault.value}; seed {sampling.seed}, temperature {sampling.temperature}"
     return RuleVerdict(name=RULE, verdict="skip" if last else "retry", detail=how)
 

@@ -9,6 +9,7 @@ newest replies of this process, for a day. What the bot said before it was start
 the thread itself (``bot/facts.py``).
 """
 
+import functools
 import hashlib
 import time
 import unicodedata
@@ -69,6 +70,7 @@ def same_words(one: str, other: str) -> bool:
     return digest is not None and digest == words_of(other)
 
 
+@functools.lru_cache(maxsize=256)  # of a question when it comes in and when it is answered
 def words_of(text: str) -> bytes | None:
     """The digest of the words of a text; none where it is too short, or longer than a reply."""
     if len(text) > MAX_LENGTH:

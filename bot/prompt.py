@@ -10,13 +10,14 @@ Frame: one post is ``name: text``. Further lines of a text are indented and name
 colon and no line break, so no text can look like the post of somebody else.
 """
 
+import functools
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import groupby
 
 import regex
 
-from bot.context import TURN_TOKENS, ContextPost, Kind, spend
+from bot.context import TURN_TOKENS, ContextPost, Count, Kind, spend
 from bot.language import Tongue
 from bot.language import hint as hint_of
 from bot.split import without_number
@@ -82,9 +83,10 @@ def compose(
     The budget of the posts shrinks until the whole, frame included, fits. ``hint``: what is
     said of the asker's language, in the operator's words.
     """
-    budget = max(1, room - tokenizer.count(template.text + hint) - TURN_TOKENS)
+    count = functools.cache(tokenizer.count)  # of each text twice, and again for each budget
+    budget = max(1, room - _count_trusted(tokenizer.count, template.text + hint) - TURN_TOKENS)
     while True:
-        context = spend(posts, tokenizer.count, budget, limits.post_tokens)
+        context = spend(posts, count, budget, limits.post_tokens)
         record = write(context, template, bot, hint)
         messages = messages_of(record)
         prompt = tokenizer.encode_chat(messages)
@@ -92,6 +94,12 @@ def compose(
         if over <= 0 or budget == 1:
             return Composed(template, context, messages, record, prompt, hint)
         budget = max(1, budget - max(over, budget // 8))
+
+
+@functools.lru_cache(maxsize=64)
+def _count_trusted(count: Count, text: str) -> int:
+    """Of the operator's words, which are the same for every prompt."""
+    return count(text)
 
 
 def write(

@@ -14,6 +14,7 @@ A link becomes ``[link]``, a handle its bare name. A bare domain gets a space be
 The allow-set: the asker, and the accounts and URLs faceted in what the asker wrote.
 """
 
+import functools
 import uuid
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -335,6 +336,7 @@ def _length_verdict(text: str, parts: _Parts) -> RuleVerdict:
     return RuleVerdict(name="length", verdict=PASS if complete else CHANGED, detail=detail)
 
 
+@functools.cache
 def _verdict(name: str, *, same: bool) -> RuleVerdict:
     return RuleVerdict(name=name, verdict=PASS if same else CHANGED)
 

@@ -1,6 +1,7 @@
 """``bot.conversation`` and ``bot.audit``: the whole way of one input, with the echo engine."""
 
 import itertools
+from collections import Counter
 from collections.abc import AsyncIterator, Callable
 from dataclasses import replace
 from itertools import pairwise
@@ -400,6 +401,37 @@ async def test_a_change_while_the_answer_is_made_still_counts(
     assert (decision.record.outcome, decision.record.reason) == ("skipped", reason)
     assert decision.record.output is not None  # it was made, and is not said
     assert ("second-look", "skip") in [(r.name, r.verdict) for r in decision.record.rules]
+
+
+class Counting(Later):
+    """Counts what it is asked for."""
+
+    def __init__(self, now: Knowledge) -> None:
+        super().__init__(now)
+        self.asked: Counter[str] = Counter()
+
+    def __getattr__(self, name: str) -> Any:
+        self.asked[name] += 1
+        return super().__getattr__(name)
+
+
+@pytest.mark.parametrize(("is_news", "times"), [(False, 1), (True, 2)])
+async def test_the_context_is_looked_up_again_where_a_view_has_read_something(
+    is_news: bool, times: int
+) -> None:
+    log = Log()
+    log.add(PostCreated(post=post("at://p/0", "above", author=BOB)))
+    knowledge: Any = Counting(log.knowledge())
+
+    def happen() -> None:
+        if is_news:
+            log.add(PostCreated(post=post("at://p/other", "elsewhere", author=BOB)))
+            knowledge.now = log.knowledge()
+
+    data = mention("@twite so?", parent=Ref(uri="at://p/0"))
+    decision = await answered(asked(data), Meanwhile(happen), knowledge)
+    assert decision.outcome == "replied"
+    assert knowledge.asked["ancestors"] == times
 
 
 @pytest.mark.parametrize(

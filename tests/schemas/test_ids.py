@@ -1,3 +1,4 @@
+import json
 import uuid
 
 from hypothesis import given
@@ -25,6 +26,12 @@ def test_ids_are_what_anybody_can_compute_from_the_contract() -> None:
 
 
 PARTS = st.tuples(st.text(), st.text(), st.text(), st.integers(1, 3))
+
+
+@given(PARTS)
+def test_ids_are_uuids_of_version_5(parts: Parts) -> None:
+    name = json.dumps(parts, ensure_ascii=False, separators=(",", ":"))
+    assert reply_id(*parts) == str(uuid.uuid5(NAMESPACE, name))
 
 
 @given(PARTS, PARTS)
