@@ -62,6 +62,7 @@ MAX_REQUEST_BYTES: Final = DEAD_LETTER_BYTES + 64 * 1024  # for a producer's max
 
 _HOUR: Final = 3_600_000  # ms
 _DAY: Final = 24 * _HOUR
+_AS_LONG_AS_VIEWS: Final = 30 * _DAY  # a worker without its files can still take replies back
 
 Key = Literal["conversation", "account", "subject", "replay", "source", "uri"]
 Cleanup = Literal["delete", "compact"]
@@ -137,6 +138,7 @@ _SPOKEN = (
         name=BOT_REPLIES,
         carries="public and unlisted replies created, corrected, retracted",
         types=(names.REPLY_CREATED, names.REPLY_CORRECTED, names.REPLY_RETRACTED),
+        retention_ms=_AS_LONG_AS_VIEWS,
     ),
     Topic(
         name=BOT_DIRECT_REPLIES,
@@ -146,6 +148,7 @@ _SPOKEN = (
             names.DIRECT_REPLY_CORRECTED,
             names.DIRECT_REPLY_RETRACTED,
         ),
+        retention_ms=_AS_LONG_AS_VIEWS,
         private=True,
     ),
     Topic(
@@ -194,6 +197,7 @@ _INTERNAL = (
         carries="which reply was built on which post, and posts that changed; for the bot itself",
         key="uri",
         types=(names.REFERENCE_MADE, names.REFERENCED_CHANGED),
+        retention_ms=_AS_LONG_AS_VIEWS,
         private=True,
     ),
     Topic(

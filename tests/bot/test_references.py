@@ -18,13 +18,14 @@ from bot.references import (
     concerned,
     newest,
 )
+from bot.settings import ViewsSettings
 from bot.views.references import ReferencesView, read
 from consumers.handler import GiveUp, StopPartition
 from schemas import codec, names
 from schemas.feed import DeletedBy, PostDeleted, PostEdited, Ref
 from schemas.record import Output, Record
 from schemas.reviews import ReferenceMade, ReviewAsked
-from schemas.topics import MAX_VALUE_BYTES
+from schemas.topics import MAX_VALUE_BYTES, TOPICS
 from tests.bot.make import BOT, NOW, envelope, post, setup
 
 PUBLISHING = Publishing(BOT.id, lambda: NOW)
@@ -333,6 +334,12 @@ def test_trimming_forgets_what_is_old() -> None:
     for table in ("made", "changed"):
         query = f"SELECT * FROM {table} ORDER BY offset"  # noqa: S608
         assert db.execute(query).fetchall() == rebuilt.execute(query).fetchall()
+
+
+def test_a_worker_that_reads_everything_anew_can_take_back_what_the_views_would_know() -> None:
+    days = ViewsSettings().max_age_days
+    for name in (names.BOT_REPLIES, names.BOT_DIRECT_REPLIES, names.BOT_REFERENCES):
+        assert TOPICS[name].retention_ms >= days * 24 * 3600 * 1000, name
 
 
 def test_words_that_were_deleted_are_erased() -> None:
