@@ -12,7 +12,7 @@ from typing import Annotated
 
 import typer
 
-from bot.cli import bench, config, dead_letters, prompts, run, schemas, talk, topics, views
+from bot.cli import bench, config, dead_letters, model, prompts, run, schemas, talk, topics, views
 from bot.cli.console import Call, err, tell
 from bot.cli.tidy import tidy
 
@@ -27,6 +27,7 @@ EPILOG = """
 - `twite config check` looks whether your settings, broker, topics and model are in order.
 - `twite topics create` makes the topics, `twite worker` answers.
 - `twite mention "What is the capital of France?"` asks the bot and waits for its answer.
+- `twite model list` shows the models on this machine, `bench` how fast one is.
 - `twite views show` shows what workers on this machine remember.
 - `twite dead-letters list` shows what could not be handled, `redrive` lets it try again.
 
@@ -51,6 +52,7 @@ app.add_typer(topics.app, name="topics")
 app.add_typer(schemas.app, name="schemas")
 app.add_typer(config.app, name="config")
 app.add_typer(dead_letters.app, name="dead-letters")
+app.add_typer(model.app, name="model")
 app.add_typer(prompts.app, name="prompts")
 app.add_typer(views.app, name="views")
 
