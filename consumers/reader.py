@@ -82,6 +82,12 @@ class RangeReader:
             done += end - start
         progress(Progress(total, total))
 
+    async def bounds(self, span: Range) -> dict[int, tuple[int, int]]:
+        """First and next offset of the range by partition, empty ones left out: to read it in
+        stretches, newest first. Raises as ``read`` does."""
+        limits = await self._limits(span)
+        return {source.partition: limits[source] for source in sorted(limits)}
+
     async def _read_partition(
         self, source: TopicPartition, start: int, end: int
     ) -> AsyncIterator[tuple[Record | None, int]]:

@@ -67,6 +67,16 @@ async def test_times_bound_a_range(reader: RangeReader, topic: str) -> None:
     assert await values(reader, Range(topic, (0,), Bound(timestamp_ms=moment + 10**9))) == []
 
 
+async def test_the_bounds_of_a_range_are_told_before_it_is_read(
+    reader: RangeReader, topic: str
+) -> None:
+    assert await reader.bounds(Range(topic)) == {0: (0, 10), 2: (0, 1)}
+    assert await reader.bounds(Range(topic, start=Bound({0: 3}), end=Bound({0: 6}))) == {
+        0: (3, 6),
+        2: (0, 1),
+    }
+
+
 async def test_an_open_transaction_ends_the_range(
     reader: RangeReader, topic: str, bootstrap: str
 ) -> None:
