@@ -70,7 +70,7 @@ def require_adapter(name: str | None, known: Mapping[str, str]) -> None:
 
 class AdaptedModel:
     """A causal language model with adapters. Called like the stock one; ``rows`` says which
-    adapter each row of the next call takes."""
+    adapter each row of the next call takes (empty: none of them any)."""
 
     def __init__(self, model: Any, folders: Mapping[str, Path]) -> None:
         """Raises ``EngineError`` for an adapter that does not fit onto the model."""
@@ -87,7 +87,8 @@ class AdaptedModel:
         self._model.eval()
 
     def __call__(self, **arguments: Any) -> Any:
-        return self._model(adapter_names=[name or BASE for name in self.rows], **arguments)
+        rows = self.rows or [None] * len(arguments["input_ids"])
+        return self._model(adapter_names=[name or BASE for name in rows], **arguments)
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self._model, name)

@@ -72,6 +72,7 @@ class Batch:
         budget = self._read_tokens
         while budget > 0 and (reply := self._next_reader()):
             piece = reply.prompt_ids[reply.read : reply.read + budget]
+            self._slots.use([reply.request.adapter])
             logits = self._slots.read(piece, reply.read)
             reply.read += len(piece)
             budget -= len(piece)
@@ -108,6 +109,7 @@ class Batch:
         if not self._rows:
             return
         last = [reply.token_ids[-1] for reply in self._rows]
+        self._slots.use([reply.request.adapter for reply in self._rows])
         logits = self._slots.decode(last, [reply.position for reply in self._rows])
         for row in self._rows_where(self._take(logits, self._rows)):
             self._leave(row)

@@ -183,7 +183,13 @@ class EchoEngine:
         slots = self._slots if self._running else 0
         return Capacity(slots, max(0, slots - self._busy), queued)
 
-    async def score(self, prompt: Prompt, output_ids: Sequence[int], sampling: Sampling) -> Score:
+    async def score(
+        self,
+        prompt: Prompt,
+        output_ids: Sequence[int],
+        sampling: Sampling,
+        adapter: str | None = None,
+    ) -> Score:
         """Compare with what it says itself; of a token that differs, the margin is 1."""
         request = GenerationRequest("score", prompt, sampling)
         check_request(request, vocabulary=VOCABULARY, context_length=self._context_length)

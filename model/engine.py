@@ -257,8 +257,14 @@ class Engine(Protocol):
         """End a request early; it finishes as ``cancelled``. Unknown ids are fine."""
         ...
 
-    async def score(self, prompt: Prompt, output_ids: Sequence[int], sampling: Sampling) -> Score:
-        """Would ``sampling`` draw ``output_ids`` behind ``prompt`` again?
+    async def score(
+        self,
+        prompt: Prompt,
+        output_ids: Sequence[int],
+        sampling: Sampling,
+        adapter: str | None = None,
+    ) -> Score:
+        """Would ``sampling`` draw ``output_ids`` behind ``prompt`` again, with that ``adapter``?
 
         Raises ``RequestRefused``, ``EngineUnavailable``, or ``NotSupported``.
         """

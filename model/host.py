@@ -152,7 +152,9 @@ class Host(asyncio.Protocol):
                         self.say(Done(number, chunk.generation))
 
     async def _judge(self, asked: Judge) -> None:
-        score = await self._started().score(asked.prompt, asked.output_ids, asked.sampling)
+        score = await self._started().score(
+            asked.prompt, asked.output_ids, asked.sampling, asked.adapter
+        )
         self.say(Judged(asked.number, score))
 
     async def _cancel(self, number: int) -> None:

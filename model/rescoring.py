@@ -28,7 +28,9 @@ class Scoring:
         output_ids: Sequence[int],
         sampling: Sampling,
         tolerance: Tolerance,
+        adapter: str | None = None,
     ) -> None:
+        self._adapter = adapter
         self.done: Future[Score] = Future()
         # The logits behind the last token say nothing about the reply: it is not read.
         self._ids = [*prompt_ids, *output_ids[:-1]]
@@ -62,6 +64,7 @@ class Scoring:
         judging = self._read >= self._first
         tokens = min(tokens, _JUDGED if judging else self._first - self._read)
         piece = self._ids[self._read : self._read + tokens]
+        slots.use([self._adapter])
         logits = slots.read(piece, self._read, every=judging)
         self._read += len(piece)
         if judging:

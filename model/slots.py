@@ -15,6 +15,9 @@ import torch
 from torch import Tensor
 from transformers.cache_utils import Cache, CacheLayerMixin
 
+from model.adapters import AdaptedModel
+from model.placing import input_device
+
 _ROUND = 32  # lengths that attention sees are rounded up, so that shapes repeat
 
 
@@ -105,7 +108,7 @@ class Slots:
         self._model = model
         self._additive = model.config._attn_implementation == "eager"
         self._dtype = model.dtype
-        self._device = model.get_input_embeddings().weight.device
+        self._device = input_device(model)
         self._length = length
         self._step = _Step()
         self.reading_row = slots
@@ -141,6 +144,11 @@ class Slots:
         self._step.read = (slice(0, count), slice(0, end))
         ids = torch.tensor(list(token_ids), device=self._device)
         return self._forward(ids[:, None], where[:, None], end)[:, -1]
+
+    def use(self, adapters: Sequence[str | None]) -> None:
+        """Which LoRA weights the rows of the next ``read`` or ``decode`` take, one for each."""
+        if isinstance(self._model, AdaptedModel):
+            self._model.rows = adapters
 
     def move(self, source: int, target: int, length: int) -> None:
         """Make row ``target`` the same as row ``source``, whose first ``length`` count."""

@@ -175,9 +175,15 @@ class TransformersEngine:
             if reply := self._in_flight.get(request_id):
                 reply.wanted_end = True
 
-    async def score(self, prompt: Prompt, output_ids: Sequence[int], sampling: Sampling) -> Score:
+    async def score(
+        self,
+        prompt: Prompt,
+        output_ids: Sequence[int],
+        sampling: Sampling,
+        adapter: str | None = None,
+    ) -> Score:
         """One forward pass between the steps of those who answer, whom it takes no slot from."""
-        scoring = self._submit_scoring(prompt.token_ids, output_ids, sampling)
+        scoring = self._submit_scoring(prompt.token_ids, output_ids, sampling, adapter)
         try:
             return await asyncio.wrap_future(scoring.done)
         finally:
@@ -185,7 +191,11 @@ class TransformersEngine:
                 self._scorings -= 1
 
     def _submit_scoring(
-        self, prompt_ids: Sequence[int], output_ids: Sequence[int], sampling: Sampling
+        self,
+        prompt_ids: Sequence[int],
+        output_ids: Sequence[int],
+        sampling: Sampling,
+        adapter: str | None,
     ) -> Scoring:
         with self._changed:
             if not self._running:
@@ -193,10 +203,11 @@ class TransformersEngine:
             told = self.describe()
             limits = {"vocabulary": self._vocabulary, "context_length": told.context_length}
             check_recorded(prompt_ids, output_ids, sampling, **limits)
+            require_adapter(adapter, told.adapters)
             if self._scorings >= self._max_queued:
                 raise EngineUnavailable(f"The queue is full ({self._max_queued} replies to score).")
             tolerance = tolerance_of(told.precision)
-            scoring = Scoring(prompt_ids, output_ids, sampling, tolerance)
+            scoring = Scoring(prompt_ids, output_ids, sampling, tolerance, adapter)
             self._scorings += 1
             self._inbox.append(scoring)
             self._changed.notify()

@@ -11,6 +11,7 @@ import asyncio
 import contextlib
 import random
 import time
+from asyncio import FIRST_COMPLETED
 from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
@@ -66,7 +67,8 @@ class HostedEngine:
     """The engine called ``engine`` with these ``settings`` (see ``model.loader``), elsewhere.
 
     ``max_queued``: requests that wait for a slot at most. ``hang_s``: seconds without a sign of
-    life, or with work and without a step of the model, after which the process is killed.
+    life, or with work and without a step of the model, after which the process is killed;
+    ``restart_s``: those that it may take to be there again, or five times as long as at first.
     ``environment``: variables for it. ``progress`` is called with a line per stage of a start.
     """
 
@@ -77,13 +79,15 @@ class HostedEngine:
         *,
         max_queued: int = 1024,
         hang_s: float = 60.0,
+        restart_s: float = 120.0,
         restarts: RestartPolicy | None = None,
         environment: Mapping[str, str] | None = None,
         progress: Callable[[str], None] = lambda line: None,
         command: Sequence[str] = COMMAND,
     ) -> None:
         self._start = Start(engine, dict(settings), min(0.5, hang_s / 12))
-        self._max_queued, self._hang_s = max_queued, hang_s
+        self._max_queued, self._hang_s, self._restart_s = max_queued, hang_s, restart_s
+        self._took_s = 0.0
         self._restarts = Restarts(restarts or RestartPolicy())
         self._environment, self._command = environment, command
         self._progress = progress
@@ -180,11 +184,17 @@ class HostedEngine:
         if number is not None and self._child:
             self._child.say(Cancel(number))
 
-    async def score(self, prompt: Prompt, output_ids: Sequence[int], sampling: Sampling) -> Score:
+    async def score(
+        self,
+        prompt: Prompt,
+        output_ids: Sequence[int],
+        sampling: Sampling,
+        adapter: str | None = None,
+    ) -> Score:
         """Would ``sampling`` draw ``output_ids`` behind ``prompt`` again?"""
         self._require_up()
         number, ids = self._calls.next_number(), prompt.token_ids
-        judge = Judge(number, replace(prompt, messages=()), tuple(output_ids), sampling)
+        judge = Judge(number, replace(prompt, messages=()), tuple(output_ids), sampling, adapter)
         call = Call(number, _frame(judge), hash((ids, *output_ids)), len(ids))
         self._calls.add(call)
         try:
@@ -287,8 +297,10 @@ class HostedEngine:
                 self._hear, command=self._command, environment=self._environment
             )
             child.say(self._start)
-            self._ready = await self._unless_it_ends(child, self._starting)
-            self._tokenizer = _tokenizer(self._ready)
+            began = time.monotonic()
+            ready = await self._unless_it_ends(child, self._starting)
+            self._took_s = self._took_s or time.monotonic() - began
+            await self._take(ready)
             self._state, self._why = "up", ""
             self._calls.opened()
         except OSError as error:
@@ -299,12 +311,31 @@ class HostedEngine:
             raise
 
     async def _unless_it_ends(self, child: Child, starting: "asyncio.Future[Ready]") -> Ready:
-        await asyncio.wait((child.ended, starting), return_when=asyncio.FIRST_COMPLETED)
+        await asyncio.wait(
+            (child.ended, starting), timeout=self._patience_s(), return_when=FIRST_COMPLETED
+        )
+        if not (starting.done() or child.ended.done()):
+            raise EngineError(f"The engine was not ready again after {self._patience_s():.0f} s.")
         if not starting.done():
             raise EngineError(
                 f"The engine's process ended while it started: {child.ended.result()}."
             )
         return starting.result()
+
+    def _patience_s(self) -> float | None:
+        """How long a start may take: the first one may have gigabytes to fetch, the others
+        nothing."""
+        return max(self._restart_s, 5 * self._took_s) if self._took_s else None
+
+    async def _take(self, ready: Ready) -> None:
+        """Believe what a new process says of its model. To make the tokenizer takes a while, so
+        it is made anew only where it is another one."""
+        before = self._ready
+        if self._tokenizer is None or before is None or ready.tokenizer != before.tokenizer:
+            self._tokenizer = await asyncio.to_thread(_tokenizer, ready)
+        if before is not None and ready.description != before.description:
+            log.warning("engine_is_another_one", model=ready.description.model)
+        self._ready = ready
 
     async def _keep(self) -> None:
         """As long as the engine runs: wait for the end of its process, start it again."""

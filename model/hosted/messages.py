@@ -57,6 +57,7 @@ class Judge(_Message, frozen=True):
     prompt: Prompt
     output_ids: tuple[int, ...]
     sampling: Sampling
+    adapter: str | None = None
 
 
 class Cancel(_Message, frozen=True):

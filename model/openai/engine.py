@@ -177,10 +177,18 @@ class OpenAIEngine:
             if job.task:
                 job.task.cancel()
 
-    async def score(self, prompt: Prompt, output_ids: Sequence[int], sampling: Sampling) -> Score:
+    async def score(
+        self,
+        prompt: Prompt,
+        output_ids: Sequence[int],
+        sampling: Sampling,
+        adapter: str | None = None,
+    ) -> Score:
         """Whether a server would draw the reply again: greedy replies, where it tells the
         log-probabilities of a prompt. Raises ``RequestRefused``, ``EngineUnavailable``,
         ``NotSupported``."""
+        if adapter is not None:
+            raise NotSupported("Which adapter answers is said to a server by its model's name.")
         length, ids = self.describe().context_length, prompt.token_ids
         check_recorded(
             ids, output_ids, sampling, vocabulary=self._vocabulary, context_length=length

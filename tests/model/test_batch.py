@@ -1,5 +1,6 @@
 """The order in which a batch reads prompts and decodes, seen from the model's side."""
 
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -26,6 +27,7 @@ class RecordingSlots:
 
     def __init__(self) -> None:
         self.calls: list[tuple[Any, ...]] = []
+        self.used: list[tuple[str | None, ...]] = []
 
     def read(
         self, token_ids: tuple[int, ...], start: int, *, every: bool = False
@@ -36,6 +38,9 @@ class RecordingSlots:
     def decode(self, token_ids: list[int], positions: list[int]) -> "torch.Tensor":
         self.calls.append(("decode", tuple(positions)))
         return self._say(len(token_ids))
+
+    def use(self, adapters: Sequence[str | None]) -> None:
+        self.used.append(tuple(adapters))
 
     def move(self, source: int, target: int, length: int) -> None:
         self.calls.append(("move", source, target, length))
