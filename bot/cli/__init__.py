@@ -12,7 +12,19 @@ from typing import Annotated
 
 import typer
 
-from bot.cli import bench, config, dead_letters, model, prompts, run, schemas, talk, topics, views
+from bot.cli import (
+    bench,
+    config,
+    dead_letters,
+    model,
+    prompts,
+    replay,
+    run,
+    schemas,
+    talk,
+    topics,
+    views,
+)
 from bot.cli.console import Call, err, tell
 from bot.cli.tidy import tidy
 
@@ -47,6 +59,7 @@ app = typer.Typer(
 )
 run.add_to(app)
 talk.add_to(app)
+replay.add_to(app)
 bench.add_to(app)
 app.add_typer(topics.app, name="topics")
 app.add_typer(schemas.app, name="schemas")

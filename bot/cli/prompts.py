@@ -66,7 +66,7 @@ def show(
 
     Example: twite prompts show mention
     """
-    file = _named(name, settings_of(context).settings.prompts)
+    file = prompt_named(name, settings_of(context).settings.prompts)
     err.print(Text(f"{file.place}, sha256 {file.template.hash}", "dim"))
     out.print(Text(file.template.text), soft_wrap=True)
 
@@ -88,8 +88,8 @@ def diff(
     Examples: twite prompts diff mention, twite prompts diff mention next.txt
     """
     prompts = settings_of(context).settings.prompts
-    first = _named(one, prompts)
-    old, new = (first, _named(other, prompts)) if other else (_packaged(one, first), first)
+    first = prompt_named(one, prompts)
+    old, new = (first, prompt_named(other, prompts)) if other else (_packaged(one, first), first)
     lines = difflib.unified_diff(
         old.template.text.splitlines(),
         new.template.text.splitlines(),
@@ -205,7 +205,7 @@ def _print_rows(rows: list[dict[str, Any]]) -> None:
     out.print(Rows(names, cells, prose=frozenset({2})), crop=False)
 
 
-def _named(name: str, prompts: "PromptsSettings") -> "PromptFile":
+def prompt_named(name: str, prompts: "PromptsSettings") -> "PromptFile":
     """A prompt by its name, or a file by its path."""
     from bot.files import read_regular
     from bot.templates import MAX_BYTES, SUFFIX, PromptFile, find, short, template_of
@@ -252,7 +252,7 @@ def _setup(settings: "Settings", template: "Template | None") -> "Setup":
 
 
 def _template(name: str, settings: "Settings") -> "PromptFile":
-    return _named(name, settings.prompts)
+    return prompt_named(name, settings.prompts)
 
 
 def _chosen(settings: "Settings") -> "list[PromptFile]":
