@@ -16,6 +16,7 @@ from bot.cli import (
     bench,
     config,
     dead_letters,
+    explain,
     model,
     prompts,
     replay,
@@ -41,6 +42,7 @@ EPILOG = """
 - `twite mention "What is the capital of France?"` asks the bot and waits for its answer.
 - `twite model list` shows the models on this machine, `bench` how fast one is.
 - `twite views show` shows what workers on this machine remember.
+- `twite explain WHAT` says why the bot said this, or did not.
 - `twite dead-letters list` shows what could not be handled, `redrive` lets it try again.
 
 **Settings** come from a TOML file (`--config`, `TWITE_CONFIG` or `./twite.toml`) and from
@@ -59,6 +61,7 @@ app = typer.Typer(
 )
 run.add_to(app)
 talk.add_to(app)
+explain.add_to(app)
 replay.add_to(app)
 bench.add_to(app)
 app.add_typer(topics.app, name="topics")

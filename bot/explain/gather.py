@@ -27,6 +27,7 @@ from consumers.errors import RangeGone, TopicMissing
 from consumers.reader import Bound, Range
 from schemas import headers, names
 from schemas.codec import Undecodable, decode
+from schemas.codes import SkipReason
 from schemas.control import ModerationCommanded
 from schemas.faults import Fault
 from schemas.feed import FeedbackGiven
@@ -34,6 +35,7 @@ from schemas.record import Record
 from schemas.replies import ReplyCreated
 from schemas.topics import TOPICS
 
+_STOPPABLE = {"everything", "mentions", "direct-messages"}
 AROUND_MS = 60_000  # between records of one transaction, generously: the broker stamps each
 
 
@@ -180,9 +182,10 @@ def _on_the_same(record: Record, first: Decided) -> list[Decided]:
 
 async def _commands(reader: Reader, decided: Decided) -> tuple[Command, ...]:
     """What moderators commanded about the decision, its replies or its conversation."""
-    data = decided.data
-    subjects = {data.decision_id, *data.reply_ids, data.conversation_id, asker_of(decided)}
-    found = []
+    data, found = decided.data, []
+    subjects = {data.decision_id, *data.reply_ids, *blockable(decided)}
+    if data.reason == SkipReason.STOPPED:
+        subjects |= _STOPPABLE
     async for record in _there(reader, Range(names.BOT_MODERATION)):
         command = _payload(record)
         if not isinstance(command, ModerationCommanded):
@@ -191,6 +194,13 @@ async def _commands(reader: Reader, decided: Decided) -> tuple[Command, ...]:
             at = datetime.fromtimestamp(record.timestamp_ms / 1000, UTC)
             found.append(Command(command, at))
     return tuple(found)
+
+
+def blockable(decided: Decided) -> list[str]:
+    """The subjects that a moderator would block, as ``bot/views/moderation.py`` knows them."""
+    asker, conversation = asker_of(decided), decided.data.conversation_id
+    named = (("account", asker), ("conversation", conversation))
+    return [f"{kind}:{word}" for kind, word in named if word]
 
 
 def asker_of(decided: Decided) -> str | None:

@@ -52,6 +52,7 @@ def run(arguments: Sequence[str], monkeypatch: pytest.MonkeyPatch) -> int:
         "schemas export",
         "config show",
         "config check",
+        "explain",
         "dead-letters list",
         "dead-letters show",
         "dead-letters redrive",

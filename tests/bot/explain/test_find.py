@@ -1,5 +1,6 @@
 """``bot.explain.find``: the decision that a word means, and a clear word where there is none."""
 
+import itertools
 from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
@@ -79,7 +80,7 @@ def test_stretches_cover_everything_once() -> None:
     for partition, (start, end) in bounds.items():
         pieces = seen[partition]
         assert (pieces[0][0], pieces[-1][1]) == (start, end)
-        assert all(one[1] == other[0] for one, other in zip(pieces, pieces[1:], strict=False))
+        assert all(one[1] == other[0] for one, other in itertools.pairwise(pieces))
         assert all(first < last for first, last in pieces)
 
 

@@ -1,0 +1,102 @@
+"""Who could do what about a decision: the asker, others, moderators, operators, auditors.
+
+In: a case. Out: ``Remedy`` values that fit it, most direct first. They name only what this Twite
+obeys. Next: ``bot/explain/explanation.py``.
+"""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from bot.explain import words
+from bot.explain.case import Case, Decided
+from bot.explain.gather import asker_of, blockable
+from schemas.codes import Outcome
+from schemas.names import FEED_DIRECT_MESSAGES
+
+
+@dataclass(frozen=True, slots=True)
+class Remedy:
+    """``who`` can do ``what``; ``how`` is a command or an event, empty where it is plain."""
+
+    who: str
+    what: str
+    how: str = ""
+
+
+def remedies(case: Case) -> tuple[Remedy, ...]:
+    """What can be done, by whom."""
+    told = {
+        Outcome.REPLIED: _of_a_reply,
+        Outcome.CORRECTED: _of_a_reply,
+        Outcome.SKIPPED: _of_a_skip,
+        Outcome.RETRACTED: _of_a_skip,
+        Outcome.DEAD_LETTERED: _of_a_dead_letter,
+    }[case.decided.data.outcome]
+    return (*told(case.decided), *_always(case.decided))
+
+
+def _of_a_reply(decided: Decided) -> Iterator[Remedy]:
+    data = decided.data
+    yield Remedy("the asker", "edits the question: the reply is looked at again and corrected")
+    yield Remedy("the asker", "deletes the question: the reply is taken back")
+    if decided.input.topic == FEED_DIRECT_MESSAGES:
+        yield Remedy("the asker", "has the bot forget this talk", "/forget")
+    yield Remedy("the asker", "opts out or blocks the bot: it answers no more")
+    others = {c.author_id for c in data.context if c.included} - {asker_of(decided)}
+    if len(others) > 0:
+        yield Remedy(
+            "whoever wrote in the thread",
+            "edits or deletes a post that was seen (the reply is corrected, kept or taken back),"
+            " or opts out (it is seen no more)",
+        )
+    yield from _of_moderators(decided)
+    if data.prompt is not None:
+        yield Remedy(
+            "the operator",
+            f"changes the prompt {data.prompt.template}",
+            f"twite prompts diff {data.prompt.template}",
+        )
+
+
+def _of_moderators(decided: Decided) -> Iterator[Remedy]:
+    for subject in blockable(decided):
+        yield Remedy(
+            "a moderator", "has the bot answer there no more", f"command block on {subject}"
+        )
+    what = "switches the bot off, everywhere or for mentions or direct-messages"
+    yield Remedy("a moderator", what, "command stop on everything")
+
+
+def _of_a_skip(decided: Decided) -> Iterator[Remedy]:
+    data = decided.data
+    if data.duplicate_of:
+        yield Remedy(
+            "everybody", "asks about the first decision", f"twite explain {data.duplicate_of}"
+        )
+    elif told := words.mend(data.reason):
+        yield Remedy("the operator", told)
+
+
+def _of_a_dead_letter(decided: Decided) -> Iterator[Remedy]:
+    yield Remedy("the operator", "looks at the record", f"twite dead-letters show {decided.input}")
+    yield Remedy(
+        "the operator",
+        "lets the bot try again, once the cause is mended",
+        f"twite dead-letters redrive {decided.input}",
+    )
+
+
+def _always(decided: Decided) -> Iterator[Remedy]:
+    data = decided.data
+    private = " --private" if decided.private else ""
+    if data.prompt is not None:
+        yield Remedy(
+            "an auditor",
+            "spells the prompt token by token",
+            f"twite prompts render --decision {data.decision_id}",
+        )
+    yield Remedy(
+        "an auditor",
+        "takes the case into a signed file",
+        f"twite evidence export {data.decision_id}{private} --key KEY.pem --out FILE",
+    )
