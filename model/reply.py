@@ -46,6 +46,7 @@ class Reply:
         self._limit = min(request.sampling.max_tokens, room)
         self._streamed = streamed
         self._ended = False
+        self.failed = False
         self._loop = asyncio.get_running_loop()
         self._chunks: asyncio.Queue[Chunk | EngineError] = asyncio.Queue()
         self._submitted = time.monotonic()
@@ -106,7 +107,7 @@ class Reply:
     def fail(self, error: EngineError) -> None:
         """Finish with an error."""
         if not self._ended:
-            self._ended = True
+            self._ended = self.failed = True
             self._put(error)
 
     async def next_chunk(self) -> Chunk:

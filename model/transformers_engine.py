@@ -58,6 +58,7 @@ class TransformersEngine:
     pins the latter. ``device``, ``dtype``, ``context_length`` (tokens): see
     ``model.loading.load_model``. ``threads``: CPU threads of the model. ``read_tokens``: prompt
     tokens read in one step, which is what others wait at most for somebody's long prompt.
+    ``kept_prompts``: prompts that ended and stay in memory, for others that begin alike.
     ``pinned``: the digest that the weights must have. ``offload``: folder for the layers of a model
     that is larger than memory. ``adapters``: folders of LoRA weights by their names.
     ``progress`` is called, in the engine's thread, with a line per stage of the start.
@@ -76,6 +77,7 @@ class TransformersEngine:
         *,
         max_queued: int = 1024,
         read_tokens: int = 256,
+        kept_prompts: int = 8,
         pinned: str | None = None,
         offload: str | None = None,
         adapters: Mapping[str, str] | None = None,
@@ -85,6 +87,7 @@ class TransformersEngine:
         self._device, self._dtype, self._context_length = device, dtype, context_length
         self._slots, self._threads = slots, threads
         self._max_queued, self._read_tokens = max_queued, read_tokens
+        self._kept_prompts = kept_prompts
         self._pinned, self._offload, self._adapters = pinned, offload, adapters or {}
         self._progress = progress
         self._tokenizer: HfChatTokenizer | None = None
@@ -310,7 +313,7 @@ class TransformersEngine:
             placing=Placing(Path(self._offload), {}) if self._offload else None,
             adapters=adapters,
         )
-        slots = Slots(loaded.model, self._slots, loaded.context_length)
+        slots = Slots(loaded.model, self._slots, loaded.context_length, self._kept_prompts)
         # The first passes choose kernels and take memory: better now than in a request.
         slots.read([0] * min(16, loaded.context_length), 0)
         slots.decode([0] * self._slots, [0] * self._slots)
@@ -342,8 +345,8 @@ class TransformersEngine:
         with self._changed:
             while not (self._stopping or self._inbox or batch):
                 self._changed.wait()
-            batch.waiting.extend(item for item in self._inbox if isinstance(item, Reply))
-            batch.scoring.extend(item for item in self._inbox if isinstance(item, Scoring))
+            for item in self._inbox:
+                batch.scoring.append(item) if isinstance(item, Scoring) else batch.add(item)
             self._inbox.clear()
             return not self._stopping
 

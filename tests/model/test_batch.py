@@ -23,16 +23,18 @@ END = 2
 class RecordingSlots:
     """Stands in for ``model.slots.Slots``: says token 300 each time and notes what it was asked."""
 
-    reading_row = 99
+    length = 1000
+    reading_rows = range(98, 100)
+    kept_rows = range(200, 204)
 
     def __init__(self) -> None:
         self.calls: list[tuple[Any, ...]] = []
         self.used: list[tuple[str | None, ...]] = []
 
     def read(
-        self, token_ids: tuple[int, ...], start: int, *, every: bool = False
+        self, token_ids: tuple[int, ...], start: int, row: int = 0, *, every: bool = False
     ) -> "torch.Tensor":
-        self.calls.append(("read", len(token_ids), start))
+        self.calls.append(("read", row, len(token_ids), start))
         return self._say(len(token_ids)) if every else self._say(1)[0]
 
     def decode(self, token_ids: list[int], positions: list[int]) -> "torch.Tensor":
@@ -65,44 +67,66 @@ def batch(slots: RecordingSlots) -> "Batch":
     return Batch(slots, limit=2, end_ids=frozenset({END}), read_tokens=10)  # type: ignore[arg-type]
 
 
-def reply(tokenizer: HfChatTokenizer, name: str, prompt: int, max_tokens: int = 5) -> Reply:
-    request = GenerationRequest(name, prompt_of([3] * prompt), Sampling(max_tokens=max_tokens))
+def reply(
+    tokenizer: HfChatTokenizer, name: str, prompt: int, max_tokens: int = 5, first: int = 3
+) -> Reply:
+    """``prompt``: how many tokens; ``first``: the id of the first, others share no prefix."""
+    ids = [first, *[3] * (prompt - 1)]
+    request = GenerationRequest(name, prompt_of(ids), Sampling(max_tokens=max_tokens))
     return Reply(request, tokenizer.stream_decoder(), room=1000, streamed=False)
+
+
+def begin(batch: "Batch", *replies: Reply) -> None:
+    for one in replies:
+        batch.add(one)
 
 
 async def test_a_long_prompt_is_read_in_pieces_between_the_steps_of_others(
     batch: "Batch", slots: RecordingSlots, tiny_chat: HfChatTokenizer
 ) -> None:
-    batch.waiting.extend([reply(tiny_chat, "short", 4), reply(tiny_chat, "long", 25)])
+    begin(batch, reply(tiny_chat, "short", 4), reply(tiny_chat, "long", 25, first=5))
     for _ in range(3):
         batch.step()
     assert slots.calls == [
-        ("read", 4, 0),
-        ("move", 99, 0, 4),
-        ("read", 6, 0),
+        ("read", 98, 4, 0),
+        ("move", 98, 0, 4),
+        ("read", 99, 6, 0),
         ("decode", (4,)),
-        ("read", 10, 6),
+        ("read", 99, 10, 6),
         ("decode", (5,)),
-        ("read", 9, 16),
+        ("read", 99, 9, 16),
         ("move", 99, 1, 25),
         ("decode", (6, 25)),
     ]
+
+
+async def test_a_short_prompt_is_read_beside_a_long_one_which_goes_on(
+    batch: "Batch", slots: RecordingSlots, tiny_chat: HfChatTokenizer
+) -> None:
+    begin(batch, reply(tiny_chat, "long", 500))
+    batch.step()
+    begin(batch, reply(tiny_chat, "short", 12, first=5))
+    slots.calls.clear()
+    batch.step()
+    assert slots.calls == [("read", 98, 2, 10), ("read", 99, 8, 0)]
+    batch.step()
+    assert slots.calls[2:5] == [("read", 98, 6, 12), ("read", 99, 4, 8), ("move", 99, 0, 12)]
 
 
 async def test_rows_stay_without_gaps_and_newcomers_wait_for_a_free_one(
     batch: "Batch", slots: RecordingSlots, tiny_chat: HfChatTokenizer
 ) -> None:
     first, second, third = (reply(tiny_chat, str(n), 3, max_tokens=3 + n) for n in range(3))
-    batch.waiting.extend([first, second, third])
+    begin(batch, first, second, third)
     batch.step()
-    assert list(batch.waiting) == [third]
+    assert third.read == 0
     first.wanted_end = True
     slots.calls.clear()
     batch.step()
     assert slots.calls == [
         ("move", 1, 0, 4),  # the second takes the place of the first
-        ("read", 3, 0),
-        ("move", 99, 1, 3),
+        ("read", 98, 3, 0),
+        ("move", 98, 1, 3),
         ("decode", (4, 3)),
     ]
     assert (await first.next_chunk()).generation is not None
@@ -115,13 +139,70 @@ async def test_rows_stay_without_gaps_and_newcomers_wait_for_a_free_one(
     ]
 
 
+async def test_what_a_row_holds_is_not_read_again(
+    batch: "Batch", slots: RecordingSlots, tiny_chat: HfChatTokenizer
+) -> None:
+    first, second = (reply(tiny_chat, name, 9 + n, first=n) for n, name in enumerate("ab"))
+    second.prompt_ids = (*first.prompt_ids, 7)
+    begin(batch, first)
+    batch.step()
+    begin(batch, second)
+    slots.calls.clear()
+    batch.step()
+    assert slots.calls[:2] == [("move", 0, 98, 9), ("read", 98, 1, 9)]
+    assert (second.cached, first.cached) == (9, 0)
+
+
+async def test_the_turns_of_a_talk_are_kept_with_the_reply_and_read_on(
+    batch: "Batch", slots: RecordingSlots, tiny_chat: HfChatTokenizer
+) -> None:
+    first, second = reply(tiny_chat, "a", 9, max_tokens=3), reply(tiny_chat, "b", 20)
+    second.prompt_ids = (*first.prompt_ids, 300, 300, *range(20, 29))
+    begin(batch, first)
+    while batch:
+        batch.step()
+    (kept,) = {call[2] for call in slots.calls if call[0] == "move"} & {*slots.kept_rows}
+    slots.calls.clear()
+    begin(batch, second)
+    batch.step()
+    assert slots.calls[:2] == [("move", kept, 98, 11), ("read", 98, 9, 11)]
+
+
+async def test_after_a_failed_step_nothing_is_known_of_the_rows(
+    batch: "Batch", slots: RecordingSlots, tiny_chat: HfChatTokenizer
+) -> None:
+    begin(batch, reply(tiny_chat, "a", 9, max_tokens=2))
+    while batch:
+        batch.step()
+    assert batch.clear() == []
+    again = reply(tiny_chat, "b", 9)
+    begin(batch, again)
+    batch.step()
+    assert again.cached == 0
+
+
+async def test_what_needs_more_room_than_there_is_waits(
+    slots: RecordingSlots, tiny_chat: HfChatTokenizer
+) -> None:
+    from model.batch import Batch
+
+    batch = Batch(slots, limit=9, end_ids=frozenset({END}), read_tokens=99, room=20)  # type: ignore[arg-type]
+    first, second = (reply(tiny_chat, name, 6, max_tokens=5) for name in "ab")
+    begin(batch, first, second)
+    batch.step()
+    assert (first.unread, second.unread) == (0, 6)
+    while first.unread == 0 and second.unread:
+        batch.step()
+    assert (await first.next_chunk()).generation is not None
+
+
 async def test_a_cancel_works_wherever_the_request_is(
     batch: "Batch", tiny_chat: HfChatTokenizer
 ) -> None:
     decoding, reading, waiting = (
-        reply(tiny_chat, name, size) for name, size in (("d", 2), ("r", 50), ("w", 2))
+        reply(tiny_chat, name, size) for name, size in (("d", 2), ("r", 50), ("w", 90))
     )
-    batch.waiting.extend([decoding, reading, waiting])
+    begin(batch, decoding, reading, waiting)
     batch.step()
     for one in (decoding, reading, waiting):
         one.wanted_end = True

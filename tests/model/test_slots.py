@@ -1,5 +1,6 @@
 """Rows of different length side by side compute what each would compute alone."""
 
+import copy
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -15,14 +16,20 @@ if TYPE_CHECKING:  # the plain run leaves these tests out, and torch takes it se
 pytestmark = pytest.mark.slow  # loads torch, which takes some seconds
 
 
-@pytest.fixture(params=["sdpa", "eager"])
-def model(request: pytest.FixtureRequest, tiny_folder: Path) -> Any:
+@pytest.fixture(params=["own", "stock", "eager"])
+def model(
+    request: pytest.FixtureRequest, tiny_folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> Any:
+    """``own``: through ``model.llama``; the others through transformers' pass."""
+    if request.param == "stock":
+        monkeypatch.setattr("model.slots.pass_of", lambda model, length: None)
+    attention = "eager" if request.param == "eager" else "sdpa"
     with quiet_libraries():
         import torch
         from transformers import AutoModelForCausalLM
 
         return AutoModelForCausalLM.from_pretrained(
-            tiny_folder, dtype=torch.float32, attn_implementation=request.param
+            tiny_folder, dtype=torch.float32, attn_implementation=attention
         ).eval()
 
 
@@ -44,12 +51,12 @@ def close(one: "torch.Tensor", other: "torch.Tensor") -> bool:
 def slots_of(model: Any, rows: int, length: int) -> "Slots":
     from model.slots import Slots
 
-    return Slots(model, rows, length)
+    return Slots(copy.deepcopy(model), rows, length)  # it may take the weights out of the model
 
 
 def fill(slots: "Slots", row: int, ids: list[int]) -> None:
-    slots.read(ids, 0)
-    slots.move(slots.reading_row, row, len(ids))
+    slots.read(ids, 0, slots.reading_rows[0])
+    slots.move(slots.reading_rows[0], row, len(ids))
 
 
 def test_a_prompt_in_pieces_is_the_prompt(model: Any) -> None:
