@@ -32,11 +32,12 @@ def host_engine(
     engine: str, *, hang_s: float = 60.0, progress: Callable[[str], None], **settings: Any
 ) -> Engine:
     """The engine called ``engine`` in a process of its own, which is looked after; no torch is
-    loaded here. ``settings`` are plain values; ``hang_s``: see ``model.hosted.engine``. Not
+    loaded here. ``settings`` are plain values; ``hang_s``: see ``model.hosted.keeper``. Not
     started; a name that is not known is told by the start."""
     from model.hosted.engine import HostedEngine
+    from model.hosted.keeper import Care
 
-    return HostedEngine(engine, settings, hang_s=hang_s, progress=progress)
+    return HostedEngine(engine, settings, care=Care(hang_s=hang_s), progress=progress)
 
 
 def build_tokenizer(

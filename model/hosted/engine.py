@@ -9,9 +9,6 @@ Used from the event loop that it was started in.
 
 import asyncio
 import contextlib
-import random
-import time
-from asyncio import FIRST_COMPLETED
 from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
@@ -26,7 +23,6 @@ from model.engine import (
     ChatTokenizer,
     Chunk,
     EngineDescription,
-    EngineError,
     EngineUnavailable,
     Generation,
     GenerationRequest,
@@ -36,7 +32,7 @@ from model.engine import (
     Score,
 )
 from model.hosted.calls import Call, Calls
-from model.hosted.child import COMMAND, Child, launch
+from model.hosted.keeper import Care, Keeper
 from model.hosted.messages import (
     Ask,
     Cancel,
@@ -46,30 +42,23 @@ from model.hosted.messages import (
     FromEngine,
     Judge,
     Judged,
-    Logged,
     Piece,
-    Progress,
-    Pulse,
     Ready,
     Start,
     error_of,
     frame,
 )
-from model.hosted.restarts import RestartPolicy, Restarts
-from model.hosted.watch import Watch
-from model.stats import EngineState, EngineStats
+from model.stats import EngineStats
 from model.tally import Tally
 
 log = structlog.get_logger(__name__)
 
 
 class HostedEngine:
-    """The engine called ``engine`` with these ``settings`` (see ``model.loader``), elsewhere.
+    """The engine called ``engine`` with these ``settings``, plain values (see ``model.loader``).
 
-    ``max_queued``: requests that wait for a slot at most. ``hang_s``: seconds without a sign of
-    life, or with work and without a step of the model, after which the process is killed;
-    ``restart_s``: those that it may take to be there again, or five times as long as at first.
-    ``environment``: variables for it. ``progress`` is called with a line per stage of a start.
+    ``max_queued``: requests that wait for a slot at most. ``care``: how the process is looked
+    after. ``progress`` is called with a line per stage of a start.
     """
 
     def __init__(
@@ -78,31 +67,24 @@ class HostedEngine:
         settings: Mapping[str, Any],
         *,
         max_queued: int = 1024,
-        hang_s: float = 60.0,
-        restart_s: float = 120.0,
-        restarts: RestartPolicy | None = None,
-        environment: Mapping[str, str] | None = None,
+        care: Care | None = None,
         progress: Callable[[str], None] = lambda line: None,
-        command: Sequence[str] = COMMAND,
     ) -> None:
-        self._start = Start(engine, dict(settings), min(0.5, hang_s / 12))
-        self._max_queued, self._hang_s, self._restart_s = max_queued, hang_s, restart_s
-        self._took_s = 0.0
-        self._restarts = Restarts(restarts or RestartPolicy())
-        self._environment, self._command = environment, command
-        self._progress = progress
-        self._state: EngineState = "stopped"
-        self._why = "it has not been started"
+        care = care or Care()
+        self._max_queued = max_queued
         self._ready: Ready | None = None
         self._tokenizer: ChatTokenizer | None = None
-        self._child: Child | None = None
-        self._keeper: asyncio.Task[None] | None = None
-        self._starts = asyncio.Lock()
-        self._starting: asyncio.Future[Ready] | None = None
-        self._pulse: Pulse | None = None
-        self._watch = Watch(hang_s)
         self._calls = Calls(self._send)
         self._tally = Tally()
+        self._keeper = Keeper(
+            Start(engine, dict(settings), min(0.5, care.hang_s / 12)),
+            care,
+            hear=self._hear,
+            up=self._up,
+            down=self._down,
+            at_work=lambda: self._calls.at_work,
+            progress=progress,
+        )
 
     # --- what an engine promises --------------------------------------------------------------
 
@@ -116,7 +98,8 @@ class HostedEngine:
     @property
     def pid(self) -> int | None:
         """The engine's process; None while there is none."""
-        return self._child.pid if self._child else None
+        child = self._keeper.child
+        return child.pid if child else None
 
     def describe(self) -> EngineDescription:
         """Model, weights and versions; ``EngineUnavailable`` before the first start."""
@@ -131,33 +114,25 @@ class HostedEngine:
 
     def stats(self) -> EngineStats:
         """Counters from this side, and what the process last said of itself."""
-        up, pulse = self._state == "up", self._pulse
+        up, pulse = self._keeper.state == "up", self._keeper.pulse
+        self._tally.restarts = self._keeper.restarts
         there, slots = self._calls.requests, self._slots()
         return self._tally.now(
             running=min(there, slots) if up else 0,
             waiting=max(0, there - slots) if up else 0,
             cache_use=pulse.cache_use if up and pulse else 0.0,
             steps=pulse.steps if pulse else None,
-            state=self._state,
+            state=self._keeper.state,
         )
 
     async def start(self) -> None:
         """Start the process and wait until it answers; raises ``ModelNotFound`` or
         ``EngineError``."""
-        async with self._starts:
-            if self._keeper and not self._keeper.done():
-                return
-            await self._launch()
-            self._keeper = asyncio.create_task(self._keep(), name="keep the engine's process")
+        await self._keeper.start()
 
     async def stop(self) -> None:
         """End the process for sure; requests in flight end as ``EngineUnavailable``."""
-        self._down("stopped", "it was stopped")
-        keeper, self._keeper = self._keeper, None
-        if keeper:
-            keeper.cancel()
-            await asyncio.gather(keeper, return_exceptions=True)
-        await self._end_child()
+        await self._keeper.stop()
 
     async def generate(self, request: GenerationRequest) -> Generation:
         """The whole reply; raises ``RequestRefused`` or ``EngineUnavailable``."""
@@ -181,8 +156,8 @@ class HostedEngine:
     async def cancel(self, request_id: str) -> None:
         """The request finishes as ``cancelled`` at the next step, with what it has by then."""
         number = self._calls.cancelled(request_id)
-        if number is not None and self._child:
-            self._child.say(Cancel(number))
+        if number is not None:
+            self._send(frame(Cancel(number)))
 
     async def score(
         self,
@@ -224,16 +199,16 @@ class HostedEngine:
             self._leave(call, request.id)
 
     def _leave(self, call: Call, request_id: str | None = None) -> None:
-        if self._calls.leave(call, request_id) and self._child:
-            self._child.say(Forget(call.number))
+        if self._calls.leave(call, request_id):
+            self._send(frame(Forget(call.number)))
 
     def _require_up(self) -> None:
-        if self._state != "up":
-            raise EngineUnavailable(f"The engine's process is not there now: {self._why}.")
+        if self._keeper.state != "up":
+            raise EngineUnavailable(f"The engine's process is not there now: {self._keeper.why}.")
 
     def _send(self, data: bytes) -> None:
-        if self._child:
-            self._child.send(data)
+        if child := self._keeper.child:
+            child.send(data)
 
     def _told(self) -> Ready:
         if self._ready is None:
@@ -241,13 +216,14 @@ class HostedEngine:
         return self._ready
 
     def _slots(self) -> int:
-        if self._state != "up" or self._ready is None:
+        if self._keeper.state != "up" or self._ready is None:
             return 0
-        return self._pulse.slots if self._pulse else self._ready.slots
+        return self._keeper.pulse.slots if self._keeper.pulse else self._ready.slots
 
-    # --- what the process says --------------------------------------------------------------------
+    # --- the process ------------------------------------------------------------------------------
 
     def _hear(self, message: FromEngine) -> None:
+        """What it says of a request; of one that nobody waits for, it is forgotten."""
         match message:
             case Piece(number, text):
                 if call := self._calls.get(number):
@@ -259,75 +235,10 @@ class HostedEngine:
                 if call := self._calls.end(number):
                     call.judged(score)
             case Failed(number, code, text):
-                self._hear_failure(number, error_of(code, text))
-            case Pulse():
-                self._pulse = message
-                self._watch.pulse(message.steps)
-            case Ready():
-                self._settle(message)
-            case Progress(line):
-                self._progress(line)
-            case Logged(level, event, fields):
-                getattr(log, level, log.warning)(event, **fields)
+                if call := self._calls.end(number):
+                    call.fail(error_of(code, text))
 
-    def _hear_failure(self, number: int, error: EngineError) -> None:
-        if number == 0:
-            self._settle(error)
-        elif call := self._calls.end(number):
-            call.fail(error)
-
-    def _settle(self, how: Ready | EngineError) -> None:
-        """The start has come to its end."""
-        starting = self._starting
-        if starting is None or starting.done():
-            return
-        if isinstance(how, EngineError):
-            starting.set_exception(how)
-        else:
-            starting.set_result(how)
-
-    # --- looking after the process ----------------------------------------------------------------
-
-    async def _launch(self) -> None:
-        """A process that can answer, or none. Raises ``EngineError``."""
-        self._starting = asyncio.get_running_loop().create_future()
-        self._pulse, self._watch = None, Watch(self._hang_s)
-        try:
-            child = self._child = await launch(
-                self._hear, command=self._command, environment=self._environment
-            )
-            child.say(self._start)
-            began = time.monotonic()
-            ready = await self._unless_it_ends(child, self._starting)
-            self._took_s = self._took_s or time.monotonic() - began
-            await self._take(ready)
-            self._state, self._why = "up", ""
-            self._calls.opened()
-        except OSError as error:
-            await self._end_child()
-            raise EngineError(f"The engine's process cannot be started: {error}.") from error
-        except BaseException:
-            await self._end_child()
-            raise
-
-    async def _unless_it_ends(self, child: Child, starting: "asyncio.Future[Ready]") -> Ready:
-        await asyncio.wait(
-            (child.ended, starting), timeout=self._patience_s(), return_when=FIRST_COMPLETED
-        )
-        if not (starting.done() or child.ended.done()):
-            raise EngineError(f"The engine was not ready again after {self._patience_s():.0f} s.")
-        if not starting.done():
-            raise EngineError(
-                f"The engine's process ended while it started: {child.ended.result()}."
-            )
-        return starting.result()
-
-    def _patience_s(self) -> float | None:
-        """How long a start may take: the first one may have gigabytes to fetch, the others
-        nothing."""
-        return max(self._restart_s, 5 * self._took_s) if self._took_s else None
-
-    async def _take(self, ready: Ready) -> None:
+    async def _up(self, ready: Ready) -> None:
         """Believe what a new process says of its model. To make the tokenizer takes a while, so
         it is made anew only where it is another one."""
         before = self._ready
@@ -336,55 +247,15 @@ class HostedEngine:
         if before is not None and ready.description != before.description:
             log.warning("engine_is_another_one", model=ready.description.model)
         self._ready = ready
+        self._calls.opened()
 
-    async def _keep(self) -> None:
-        """As long as the engine runs: wait for the end of its process, start it again."""
-        while True:
-            assert self._child  # noqa: S101 - there is one whenever the engine is up
-            why = await self._end_of(self._child)
-            await self._end_child()
-            self._tally.restarts += 1
-            log.error("engine_process_ended", why=why, in_flight=self._calls.requests)
-            self._down("restarting", why)
-            await self._start_again(why)
-
-    async def _end_of(self, child: Child) -> str:
-        """Wait until it dies by itself or stands still, and is killed for that."""
-        while True:
-            await asyncio.wait((child.ended,), timeout=self._watch.interval_s)
-            if child.ended.done():
-                return child.ended.result()
-            if fault := self._watch.look(at_work=self._calls.at_work):
-                child.kill(fault)
-                return fault
-
-    async def _start_again(self, why: str) -> None:
-        """Try until it is there; the more it failed lately, the less often."""
-        while True:
-            pause = self._restarts.after(time.monotonic(), random.random())  # noqa: S311
-            self._down("failing" if pause.keeps_failing else "restarting", why)
-            await asyncio.sleep(pause.seconds)
-            try:
-                await self._launch()
-                log.info("engine_process_started_again", pid=self.pid)
-                return
-            except EngineError as error:
-                why = str(error)
-                log.error("engine_process_failed_to_start", why=why)
-
-    def _down(self, state: EngineState, why: str) -> None:
-        """Nobody gets in, and whoever was there hears of it; whoever was not sent yet waits for
-        the next process, unless that is far away."""
-        self._state, self._why = state, why.rstrip(".")
-        error = EngineUnavailable(f"The engine's process is gone: {self._why}.")
+    def _down(self) -> None:
+        """Whoever was there hears of it; whoever was not sent yet waits for the next process,
+        unless that is far away."""
+        error = EngineUnavailable(f"The engine's process is gone: {self._keeper.why}.")
         self._calls.died(error)
-        if state != "restarting":
+        if self._keeper.state != "restarting":
             self._calls.give_up(error)
-
-    async def _end_child(self) -> None:
-        child, self._child = self._child, None
-        if child:
-            await child.gone()
 
 
 def _tokenizer(ready: Ready) -> ChatTokenizer:

@@ -17,6 +17,7 @@ from bot.settings import HttpSettings, LimitsSettings, Settings
 from infra.ports import free_port
 from infra.topics import create_topics
 from model.hosted.engine import HostedEngine
+from model.hosted.keeper import Care
 from model.hosted.restarts import RestartPolicy
 from schemas.codes import Outcome as Kind
 from tests.conftest import Kafka
@@ -52,7 +53,7 @@ async def test_an_engine_that_is_killed_again_and_again_costs_nobody_an_answer(
     engine = HostedEngine(
         "echo",
         {"latency_ms": 200, "slots": 4},
-        restarts=RestartPolicy(first_s=0.1, most_s=0.2, failures=100),
+        care=Care(restarts=RestartPolicy(first_s=0.1, most_s=0.2, failures=100)),
     )
     stop = asyncio.Event()
     worker = asyncio.create_task(run_worker(settings, engine=engine, stop=stop))
@@ -83,7 +84,7 @@ async def test_an_engine_that_keeps_dying_is_told_on_the_pages_and_answers_when_
     settings = echo_settings(kafka).model_copy(update={"http": HttpSettings(port=port)})
     await create_topics(settings.kafka.bootstrap_servers, partitions=settings.kafka.partitions)
     policy = RestartPolicy(first_s=0.0, most_s=0.0, failures=1, slow_s=6.0)
-    engine = HostedEngine("echo", {}, restarts=policy)
+    engine = HostedEngine("echo", {}, care=Care(restarts=policy))
     stop = asyncio.Event()
     worker = asyncio.create_task(run_worker(settings, engine=engine, stop=stop))
     try:

@@ -19,6 +19,7 @@ from structlog.testing import capture_logs
 import model
 from model.engine import EngineError, EngineUnavailable, ModelNotFound
 from model.hosted.engine import HostedEngine
+from model.hosted.keeper import Care
 from model.hosted.restarts import RestartPolicy
 from tests.model.contract import EngineContract, ask, until
 
@@ -30,7 +31,7 @@ HOUR_MS = 3_600_000
 @contextlib.asynccontextmanager
 async def hosted(engine: str = "echo", **settings: Any) -> AsyncIterator[HostedEngine]:
     options = {name: settings.pop(name) for name in ("restarts", "hang_s") if name in settings}
-    made = HostedEngine(engine, settings, **{"restarts": SOON, **options})
+    made = HostedEngine(engine, settings, care=Care(**{"restarts": SOON, **options}))
     await made.start()
     try:
         yield made
@@ -162,16 +163,16 @@ async def test_what_the_start_says_is_said_here() -> None:
     with pytest.raises(ModelNotFound, match="no model folder"):
         await HostedEngine("transformers", {"name": "/nowhere/at/all"}).start()
     with pytest.raises(EngineError, match="cannot be started"):
-        await HostedEngine("echo", {}, command=("/no/such/program",)).start()
+        await HostedEngine("echo", {}, care=Care(command=("/no/such/program",))).start()
     command = (sys.executable, "-c", "import os; os._exit(7)")
     with pytest.raises(EngineError, match=r"ended while it started: .*status 7"):
-        await HostedEngine("echo", {}, command=command).start()
+        await HostedEngine("echo", {}, care=Care(command=command)).start()
 
 
 async def test_nonsense_on_the_wire_ends_the_process_and_not_us() -> None:
     code = "import socket, sys; socket.socket(fileno=int(sys.argv[-1])).sendall(b'x' * 99)"
     with pytest.raises(EngineError, match="while it started: A message of"):
-        await HostedEngine("echo", {}, command=(sys.executable, "-c", code)).start()
+        await HostedEngine("echo", {}, care=Care(command=(sys.executable, "-c", code))).start()
 
 
 STUCK = """
@@ -191,9 +192,8 @@ host.main()
 
 async def test_a_model_that_stands_still_with_work_is_killed() -> None:
     command = (sys.executable, "-c", textwrap.dedent(STUCK))
-    engine = HostedEngine(
-        "echo", {"latency_ms": HOUR_MS}, hang_s=1.5, restarts=SOON, command=command
-    )
+    care = Care(hang_s=1.5, restarts=SOON, command=command)
+    engine = HostedEngine("echo", {"latency_ms": HOUR_MS}, care=care)
     await engine.start()
     with capture_logs() as logs, pytest.raises(EngineUnavailable, match="stands still"):
         await engine.generate(ask(engine, "a"))
@@ -271,7 +271,7 @@ async def test_a_prompt_that_kills_the_process_harms_the_others_twice_and_then_o
 ):
     """As a worker would: each request is made again until it is answered or has had five tries."""
     command = (sys.executable, "-c", textwrap.dedent(POISON))
-    engine = HostedEngine("echo", {"latency_ms": 50}, restarts=SOON, command=command)
+    engine = HostedEngine("echo", {"latency_ms": 50}, care=Care(restarts=SOON, command=command))
     await engine.start()
     tries: dict[str, int] = {}
 
@@ -288,4 +288,26 @@ async def test_a_prompt_that_kills_the_process_harms_the_others_twice_and_then_o
     assert [name for name, answered in ends.items() if not answered] == ["poison"]
     assert tries["poison"] == 5
     assert max(count for name, count in tries.items() if name != "poison") <= 3
+    await engine.stop()
+
+
+async def test_a_new_process_that_never_gets_ready_is_not_waited_for(tmp_path: Path) -> None:
+    flag = tmp_path / "stuck"
+    code = f"""
+    import os, time
+    while os.path.exists({str(flag)!r}):
+        time.sleep(0.01)
+    from model import host
+    host.main()
+    """
+    command = (sys.executable, "-c", textwrap.dedent(code))
+    engine = HostedEngine("echo", {}, care=Care(restarts=SOON, restart_s=0.1, command=command))
+    await engine.start()
+    flag.touch()
+    with capture_logs() as logs:
+        os.kill(pid_of(engine), signal.SIGKILL)
+        await until(lambda: "engine_process_failed_to_start" in {line["event"] for line in logs})
+    flag.unlink()
+    await until(lambda: engine.stats().state == "up")
+    assert (await engine.generate(ask(engine, "a"))).token_ids
     await engine.stop()

@@ -17,6 +17,7 @@ import pytest_asyncio
 import model
 from model.engine import EngineUnavailable
 from model.hosted.engine import HostedEngine
+from model.hosted.keeper import Care
 from tests.model.contract import QUESTIONS, EngineContract, ask, assert_same, until
 from tests.model.test_hosted import SOON, pid_of
 from tests.model.test_transformers_engine import tiny_engine
@@ -32,7 +33,7 @@ def hosted_tiny(folder: Path, **settings: Any) -> HostedEngine:
     return HostedEngine(
         "transformers",
         {"name": str(folder), "context_length": 512, **TINY, **settings},
-        restarts=SOON,
+        care=Care(restarts=SOON),
     )
 
 
@@ -110,9 +111,8 @@ async def test_a_step_that_fails_each_time_ends_the_process_and_a_new_one_answer
     host.main()
     """
     command = (sys.executable, "-c", textwrap.dedent(code))
-    engine = HostedEngine(
-        "transformers", {"name": str(tiny_folder), **TINY}, restarts=SOON, command=command
-    )
+    care = Care(restarts=SOON, command=command)
+    engine = HostedEngine("transformers", {"name": str(tiny_folder), **TINY}, care=care)
     await engine.start()
     flag.touch()
     while engine.stats().restarts == 0:
