@@ -19,15 +19,14 @@ class Dialect:
     """How one kind of server wants to be asked.
 
     ``words``: its names for what the protocol has none for; ``fixed``: fields that make it do as
-    our own engine does. ``whole``: an answer in one piece tells more than a stream. ``health``:
-    the page that answers while it works. ``waiting``: the metric of requests without a slot there.
+    our own engine does. ``health``: the page that answers while it works. ``waiting``: the metric
+    of requests without a slot there.
     """
 
     kind: str
     words: Mapping[str, str]
     fixed: Mapping[str, Any] = field(default_factory=dict)
     top_k_off: int = 0
-    whole: bool = False
     health: str = "/health"
     tokenizes: bool = False
     waiting: str = ""
@@ -47,11 +46,10 @@ DIALECTS = {
         {**_SAME, "repetition_penalty": "repeat_penalty"},
         # The penalty looks at all tokens, and the filters come in the order of our own engine.
         {
-            "repeat_last_n": -1,
+            "repeat_last_n": 65_536,  # tokens; it takes memory for as many
             "samplers": ["penalties", "temperature", "top_k", "top_p", "min_p"],
             "cache_prompt": True,
         },
-        whole=True,  # in a stream it keeps only the last id of a character of several tokens
         tokenizes=True,
         waiting="llamacpp:requests_deferred",
     ),

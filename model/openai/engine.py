@@ -341,14 +341,12 @@ class OpenAIEngine:
         endpoint.succeeded()
 
     async def _pieces(self, endpoint: Endpoint, server: Server, job: Job) -> AsyncGenerator[Piece]:
-        """The answer as it comes, or in one piece where that tells more and nobody waits."""
-        body, client, options = self._body(server, job), endpoint.client, self._options
-        if server.dialect.whole and not job.streamed:
-            answer = await client.post_json(server.path, body, timeout=options.total)
-            yield piece_of(endpoint.where, answer)
-            return
+        """The answer as it comes; streamed also where nobody looks at the pieces, so that a server
+        that stands still is noticed."""
+        options = self._options
+        body = self._body(server, job)
         body |= {"stream": True, "stream_options": {"include_usage": True}}
-        events = client.events(
+        events = endpoint.client.events(
             server.path, body, first=options.first_token, between=options.between_tokens
         )
         async with contextlib.aclosing(events):

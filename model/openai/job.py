@@ -149,8 +149,9 @@ class Job:
             self._ids += piece.ids
 
     def _tokens(self, text: str) -> tuple[tuple[int, ...], tuple[float, ...]]:
-        """Ids and log-probabilities as told; where a server left some out, the ids are those of the
-        text, and there are no log-probabilities."""
+        """Ids and log-probabilities as told. Where a server left some out (llama.cpp tells only the
+        last id of a character of several), the ids are those of the text, and there are no
+        log-probabilities."""
         if self._ids is not None and self._are_all(len(self._ids)):
             complete = len(self._logprobs) == len(self._ids)
             return tuple(self._ids), tuple(self._logprobs) if complete else ()
