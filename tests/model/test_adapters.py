@@ -103,7 +103,7 @@ def adapters(tiny_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> dic
                     r=4, lora_alpha=32, target_modules=["q_proj", "v_proj", "down_proj"],
                     init_lora_weights=False, task_type="CAUSAL_LM",
                 )  # fmt: skip
-                get_peft_model(base, config).save_pretrained(folder)
+                get_peft_model(base, config).save_pretrained(str(folder))
             folders[name] = str(folder)
     return folders
 
