@@ -138,7 +138,8 @@ def engine_of(settings: ModelSettings) -> Engine:
     if settings.engine == "echo":
         return build_engine("echo", latency_ms=settings.echo.latency_ms, slots=settings.slots)
     if settings.engine == "openai":
-        return build_engine("openai", options=_openai(settings), sampling=sampling_of(settings))
+        servers, sampling = openai_options(settings), sampling_of(settings)
+        return build_engine("openai", options=servers, sampling=sampling)
     build = functools.partial(host_engine, hang_s=settings.hang_s)
     return (build if settings.own_process else build_engine)(
         settings.engine,
@@ -156,7 +157,7 @@ def engine_of(settings: ModelSettings) -> Engine:
     )
 
 
-def _openai(settings: ModelSettings) -> Options:
+def openai_options(settings: ModelSettings) -> Options:
     """What the ``openai`` engine needs to know."""
     set_here = settings.openai
     return Options(

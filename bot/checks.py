@@ -5,12 +5,13 @@ is changed, but that the cluster remembers a transactional id of the check for a
 The guards themselves stand in ``bot/guards.py``; the model is looked for, not loaded.
 """
 
+import asyncio
 import re
 from collections.abc import AsyncIterator
 from pathlib import Path
 
 from bot import hosts
-from bot.app import setup_of, worker_config
+from bot.app import openai_options, sampling_of, setup_of, worker_config
 from bot.cluster import look
 from bot.config import Loaded
 from bot.errors import Trouble
@@ -34,7 +35,7 @@ async def check_all(loaded: Loaded) -> list[Check]:
         _settings(loaded),
         check_prompts(settings),
         *[check async for check in _kafka(settings)],
-        _model(settings.model),
+        *[check async for check in check_models(settings.model)],
         await check_limits(settings.limits),
     ]
 
@@ -78,6 +79,26 @@ async def _kafka(settings: Settings) -> AsyncIterator[Check]:
     yield green("broker", f"{address} answers, {cluster.brokers} in all")
     for check in judge(cluster, config):
         yield check
+
+
+async def check_models(model: ModelSettings) -> AsyncIterator[Check]:
+    """The model here, or one check per server that has it."""
+    if model.engine != "openai":
+        yield _model(model)
+        return
+    from model.openai.examine import examine
+
+    try:
+        tokenizer, _ = await asyncio.to_thread(_tokenizer, model)
+    except EngineError as error:
+        what = f"the tokenizer {model.openai.tokenizer} is not here"
+        yield yellow("model", what, f"A worker looks for it when it starts. {error}")
+        return
+    for finding in await examine(openai_options(model), tokenizer, sampling_of(model)):
+        name = f"model at {finding.address}"
+        yield red(name, finding.found, finding.error) if finding.error else green(
+            name, finding.found
+        )
 
 
 def _model(model: ModelSettings) -> Check:

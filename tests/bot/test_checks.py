@@ -3,10 +3,11 @@
 import socket
 from pathlib import Path
 
-from bot.checks import check_limits
-from bot.guards import Level
-from bot.settings import LimitsSettings
+from bot.checks import check_limits, check_models
+from bot.guards import Check, Level
+from bot.settings import LimitsSettings, ModelSettings, OpenAISettings
 from tests.bot.redis_server import RedisServer
+from tests.model.openai.bad_server import BadServer, status
 
 
 async def test_limits_in_memory_are_in_order() -> None:
@@ -54,3 +55,45 @@ async def test_a_storage_that_does_not_answer_is_not_waited_for() -> None:
         found = await check_limits(settings)
     assert found.level is Level.YELLOW
     assert "answers nothing" in found.todo
+
+
+async def served(*servers: BadServer, **model: object) -> list[Check]:
+    """What is found of model servers; ``model``: settings beside their addresses."""
+    openai = OpenAISettings(endpoints=",".join(server.address for server in servers))
+    settings = ModelSettings.model_validate(
+        {"engine": "openai", "repetition_penalty": 1.0, "openai": openai, **model}
+    )
+    return [check async for check in check_models(settings)]
+
+
+async def test_a_model_server_that_is_in_order_says_what_it_serves() -> None:
+    async with BadServer() as one, BadServer() as two:
+        found = await served(one, two)
+    assert [check.level for check in found] == [Level.GREEN, Level.GREEN]
+    assert one.address in found[0].name
+    assert found[0].found == (
+        "vllm 0.echo serves echo-model, takes chat messages, 32768 tokens of context"
+    )
+
+
+async def test_model_servers_that_are_not_in_order_say_what_to_do() -> None:
+    async with BadServer() as gone:
+        pass
+    async with BadServer() as good, BadServer() as other, BadServer() as locked:
+        other.echo.model = "other-model"
+        locked.fault_of_pages = status(401)
+        found = await served(good, other, locked, gone)
+        levels = [check.level for check in found]
+        todo = [check.todo for check in found]
+    assert levels == [Level.GREEN, Level.RED, Level.RED, Level.RED]
+    assert "another model" in todo[1]
+    assert "api_key" in todo[2]
+    assert "cannot be reached" in todo[3]
+
+
+async def test_sampling_that_a_model_server_does_not_know_is_told() -> None:
+    async with BadServer() as server:
+        server.echo.owner = "somebody"
+        (found,) = await served(server, repetition_penalty=1.05)
+    assert found.level is Level.RED
+    assert "model.repetition_penalty" in found.todo

@@ -18,14 +18,13 @@ Fault = Callable[[Request, Reply], Awaitable[None]]
 class BadServer:
     """Run it with ``async with``. ``fault`` None: it answers as the echo server does."""
 
-    def __init__(self, *, owner: str = "vllm", slots: int = 64, latency_ms: float = 0) -> None:
+    def __init__(self, *, slots: int = 64, latency_ms: float = 0) -> None:
         self.fault: Fault | None = None
         self.fault_of_pages: Fault | None = None
         self.asked: list[Request] = []
         self.open = 0  # requests for replies that it works on now
         self.most = 0
         self.waiting: int | None = None  # what its metrics say instead of the truth
-        self.owner = owner
         self.engine = EchoEngine(latency_ms=latency_ms, slots=slots)
         self.echo = EchoServer(self.engine)
         self._listening: Listening | None = None

@@ -36,6 +36,7 @@ class EchoServer:
 
     def __init__(self, engine: EchoEngine, *, with_ids: bool = True, model: str = MODEL) -> None:
         self.engine, self.with_ids, self.model = engine, with_ids, model
+        self.owner = "vllm"
         self.at_once = EchoEngine()
         self.last: list[int] = []
         self.asked: list[dict[str, Any]] = []
@@ -68,7 +69,7 @@ class EchoServer:
         entry = {
             "id": self.model,
             "object": "model",
-            "owned_by": "vllm",
+            "owned_by": self.owner,
             "root": "/models/echo",
             "max_model_len": length,
             "meta": {"n_vocab": 260},
