@@ -17,6 +17,8 @@ from model.engine import Engine, EngineUnavailable, Generation, GenerationReques
 from schemas.audit import RuleVerdict
 from schemas.feed import Message, Post
 
+PRIVATE_PRIORITY = 1  # mentions have 0
+
 # Ids of requests in flight must differ, also when a record is tried again.
 _requests = itertools.count(1)
 
@@ -51,7 +53,8 @@ async def answer_of(
     second = again(first, reply_id, setup.retry_temperature)
     allowed, rules = allow_set(post, setup.bot.id), list[RuleVerdict]()
     for sampling in (first, second):
-        generation = await _generate(engine, decision_id, composed, sampling, setup.adapter)
+        request = _request(decision_id, composed, sampling, post, setup.adapter)
+        generation = await _generate(engine, request)
         watch.lap("model")
         checked = check(generation, allowed, setup.limits, lang)
         fault = fault_of(checked, post, composed.context)
@@ -64,11 +67,26 @@ async def answer_of(
     )
 
 
-async def _generate(
-    engine: Engine, decision: str, composed: Composed, sampling: Sampling, adapter: str | None
-) -> Generation:
-    name = f"{decision}/{next(_requests)}"
-    request = GenerationRequest(name, composed.prompt, sampling, adapter=adapter)
+def _request(
+    decision: str,
+    composed: Composed,
+    sampling: Sampling,
+    post: Post | Message,
+    adapter: str | None,
+) -> GenerationRequest:
+    """Private talks go before mentions, and their earlier turns are worth keeping."""
+    private = isinstance(post, Message)
+    return GenerationRequest(
+        f"{decision}/{next(_requests)}",
+        composed.prompt,
+        sampling,
+        priority=PRIVATE_PRIORITY if private else 0,
+        adapter=adapter,
+        cache_key=post.conversation_id if private else None,
+    )
+
+
+async def _generate(engine: Engine, request: GenerationRequest) -> Generation:
     generation = await engine.generate(request)
     if generation.finish_reason == "cancelled":
         raise EngineUnavailable("The request was cancelled; it is to be made again.")

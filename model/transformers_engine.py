@@ -220,9 +220,12 @@ class TransformersEngine:
         """Counters, and how full the batch is now."""
         with self._changed:
             there, running = len(self._in_flight), self._running
+            taken = sum(reply.read + len(reply.token_ids) for reply in self._in_flight.values())
+        length = self._description.context_length if self._description else 1
         return self._tally.now(
             running=min(there, self._slots),
             waiting=max(0, there - self._slots),
+            cache_use=taken / (self._slots * length),
             steps=self._steps,
             state="up" if running else "stopped",
         )

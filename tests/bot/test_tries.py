@@ -141,3 +141,13 @@ async def test_every_reply_and_decision_names_its_prompt() -> None:
         assert decision.replies[0].prompt_hash == template.hash
         assert decision.record.prompt is not None
         assert decision.record.prompt.template_hash == template.hash
+
+
+async def test_private_talks_go_first_and_their_turns_are_kept() -> None:
+    engine = Says(FINE, FINE)
+    await decide(mention(), engine)
+    message = direct()
+    await decide(message, engine)
+    public, private = engine.requests
+    assert (public.priority, public.cache_key) == (0, None)
+    assert (private.priority, private.cache_key) == (1, message.message.conversation_id)

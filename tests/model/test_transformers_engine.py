@@ -300,3 +300,16 @@ async def test_ids_beyond_the_vocabulary_are_refused(tiny: TransformersEngine) -
     assert await tiny.generate(replace(ask(tiny, "a"), prompt=prompt_of([last])))
     with pytest.raises(RequestRefused, match="vocabulary"):
         await tiny.generate(replace(ask(tiny, "a"), prompt=prompt_of([last + 1])))
+
+
+async def test_stats_tell_how_full_the_cache_is(tiny: TransformersEngine) -> None:
+    before = tiny.stats()
+    assert (before.cache_use, before.running, before.state) == (0.0, 0, "up")
+    task = asyncio.create_task(tiny.generate(ask(tiny, "a", max_tokens=400)))
+    await until(lambda: tiny.stats().cache_use > 0.01)
+    assert tiny.stats().cache_use <= 0.25  # one of four rows
+    await tiny.cancel("a")
+    await task
+    after = tiny.stats()
+    assert after.cache_use == 0.0
+    assert (after.steps or 0) > (before.steps or 0)
