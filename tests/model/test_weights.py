@@ -211,3 +211,22 @@ def test_the_real_conversion_gives_the_numbers_of_the_gguf() -> None:
         query = dequantized("blk.0.attn_q.weight").view(9, 32, 2, 576).transpose(1, 2)
         own = converted.get_tensor("model.layers.0.self_attn.q_proj.weight")
         assert torch.equal(own, query.reshape(576, 576).bfloat16())
+
+
+@pytest.mark.slow
+def test_a_gguf_file_of_ones_own_becomes_the_same_model(tmp_path: Path) -> None:
+    file = conversions.find_gguf()
+    found = resolve(str(file), cache_dir=tmp_path)
+    assert found.digest == resolve().digest
+    assert found.revision == f"gguf:{conversions.GGUF_SHA256[:12]}"
+    assert weights.folder_here(str(file), cache_dir=tmp_path) == found.path
+    assert resolve(str(file), cache_dir=tmp_path) == found
+
+
+@pytest.mark.slow
+def test_a_gguf_that_is_cut_short_says_so(tmp_path: Path) -> None:
+    short = tmp_path / "short.gguf"
+    with conversions.find_gguf().open("rb") as stream:
+        short.write_bytes(stream.read(3_000_000))
+    with pytest.raises(EngineError, match=r"short\.gguf cannot be converted.*whole"):
+        resolve(str(short), cache_dir=tmp_path)
