@@ -9,7 +9,7 @@ import os
 import random
 import signal
 from collections.abc import Awaitable, Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from functools import partial
 
@@ -36,6 +36,8 @@ AIMED_TRIES = 4
 FAULTS_END = 0.9  # of the time: the last ones need traffic too
 
 FREEZES = ("in-handler", "before-begin", "after-all-sends", "after-offsets", "before-commit")
+PAUSES = frozenset({"offset-before-start"})  # flaws that plant a pause, for others to act in
+PAUSE_BEGINS_S = 1.0  # until all partitions of a worker stand in it
 Attack = Callable[[Stage, random.Random], Awaitable[bool]]
 
 
@@ -151,6 +153,33 @@ async def freeze_at(step: str, stage: Stage, dice: random.Random) -> bool:
         worker.send(signal.SIGCONT)
         await asyncio.sleep(2)
         return True
+
+
+async def commit_outlives_its_worker(stage: Stage, dice: random.Random) -> bool:
+    """A commit is on its way when its worker dies, and arrives while another takes over."""
+    # Named by its transactional id: to double one of a silent topic would change nothing.
+    held = Rule("EndTxn", "hold", about=b".feed.mentions.")
+    stage.proxy.add(held)
+    try:
+        for _ in range(round(PATIENCE_S / 0.05)):
+            if held.left <= 0:
+                break
+            await asyncio.sleep(0.05)
+        else:
+            return False
+        stage.fleet.paused.clear()
+        for worker in stage.fleet.proxied:
+            worker.send(signal.SIGKILL)
+        if stage.setting.flaw in PAUSES:
+            with suppress(TimeoutError):
+                await asyncio.wait_for(stage.fleet.paused.wait(), 4 * SESSION_S)
+            await asyncio.sleep(PAUSE_BEGINS_S)
+        else:
+            await asyncio.sleep(SESSION_S + dice.choice((0.5, 1.5, 3.0, 5.0)))
+        return True
+    finally:
+        stage.proxy.remove(held)
+        held.released.set()
 
 
 async def misbehave(how: str, stage: Stage, dice: random.Random) -> bool:
@@ -326,6 +355,7 @@ KINDS: dict[str, Attack] = {
     "scale down": scale_down,
     "rebalance storm": storm,
     "broker killed": kill_broker,
+    "commit outlives its worker": commit_outlives_its_worker,
     "broker stopped": stop_broker,
     "EndTxn delayed": partial(on_the_wire, "delay", "EndTxn"),
     "EndTxn dropped": partial(on_the_wire, "drop", "EndTxn"),

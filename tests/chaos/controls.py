@@ -11,7 +11,7 @@ from tests.chaos.run import Result, run
 from tests.chaos.stage import Setting
 
 ROUNDS = 4
-ZOMBIES = ("freeze before-begin", "freeze before-commit", "freeze after-offsets")
+_LATE = "commit outlives its worker"
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,8 +26,10 @@ class Control:
 CONTROLS = {
     "auto-commit": Control(("kill blind",) * 3, frozenset({"lost"})),
     "no-transactions": Control(("kill after-all-sends",) * 3, frozenset({"twice"})),
-    "one-id-per-process": Control(ZOMBIES, frozenset({"twice"})),
-    "offset-before-start": Control(2 * ZOMBIES, frozenset({"twice"}), seconds=20.0),
+    "one-id-per-process": Control(
+        ("freeze before-commit", *2 * (_LATE,)), frozenset({"twice"}), seconds=30.0
+    ),
+    "offset-before-start": Control((_LATE,) * 2, frozenset({"twice"}), seconds=30.0),
     "two-transactions": Control(("kill in open transaction",) * 3, frozenset({"twice"})),
     "no-lanes": Control((), frozenset({"misordered"})),
     "no-map": Control(("kill blind",) * 3, frozenset({"twice"})),

@@ -33,16 +33,20 @@ def install(name: str) -> None:
     if name:
         FLAWS[name]()
     if name in OFFSETS:
-        _no_look_at_outcomes()
+        _no_nets()
 
 
-def _no_look_at_outcomes() -> None:
-    """The net below the offsets: what has its outcome on the log is not done again, whatever the
-    group's offset says. It would catch most of what goes wrong with offsets."""
+def _no_nets() -> None:
+    """Two nets below the offsets would catch most of what goes wrong with them: what has its
+    outcome on the log is not done again, and who has lost its place starts no producer."""
 
     async def nothing(self: partition.AssignedPartition, *_: Any) -> Mapping[int, int]:
         return {}
 
+    async def member(self: group.Group) -> bool:
+        return True
+
+    group.Group.is_member = member  # type: ignore[method-assign]
     partition.AssignedPartition._look_up = nothing  # type: ignore[assignment,method-assign]
 
 
@@ -123,10 +127,11 @@ def offset_before_start() -> None:
         read_back = kwargs["read_back"]
 
         async def early(source: TopicPartition) -> Committed | None:
-            return read.pop(id(self))
+            return read.pop(id(self)) or Committed(0)  # not out of the audit: that is a net too
 
         async def first() -> None:
             read[id(self)] = await read_back(source)
+            os.write(1, b"paused\n")
             await asyncio.sleep(PAUSE_S)
 
         def new_publisher(config: WorkerConfig, source: TopicPartition) -> Any:

@@ -27,6 +27,7 @@ class WorkerProcess:
     name: str
     process: asyncio.subprocess.Process
     tasks: list[asyncio.Task[None]]
+    address: str = ""
     ready: asyncio.Event = field(default_factory=asyncio.Event)
     fired: list[str] = field(default_factory=list)
     frozen: asyncio.Event = field(default_factory=asyncio.Event)
@@ -80,17 +81,19 @@ class Fleet:
         self.owners: dict[Place, WorkerProcess] = {}
         self.takeovers: dict[Place, list[int]] = {}
         self.exits: list[tuple[str, int]] = []
+        self.paused = asyncio.Event()  # one with a planted pause stands in it
         self.on_fired: Callable[[WorkerProcess, str], None] = lambda worker, line: None
 
     async def start(self, *armed: str) -> WorkerProcess:
         """One more worker, with faults armed from its first step on."""
         self._born += 1
         name = f"worker-{self._born}"
+        address = self._addresses[self._born % len(self._addresses)]
         environment = {**os.environ, **self._environment}
         environment |= {
             "CHAOS_SEED": str(1000 * self._seed + self._born),
             "CHAOS_ARM": ";".join(armed),
-            "TWITE_KAFKA__BOOTSTRAP_SERVERS": self._addresses[self._born % len(self._addresses)],
+            "TWITE_KAFKA__BOOTSTRAP_SERVERS": address,
         }
         process = await asyncio.create_subprocess_exec(
             sys.executable,
@@ -102,7 +105,7 @@ class Fleet:
             env=environment,
             limit=1 << 20,
         )
-        worker = WorkerProcess(name, process, [])
+        worker = WorkerProcess(name, process, [], address)
         worker.tasks += [
             asyncio.create_task(self._read_log(worker), name=f"log of {name}"),
             asyncio.create_task(self._read_faults(worker), name=f"faults of {name}"),
@@ -119,6 +122,11 @@ class Fleet:
     def free(self) -> list[WorkerProcess]:
         """Alive, ready, and in no fault's hands."""
         return [w for w in self.alive if w.ready.is_set() and not w.busy]
+
+    @property
+    def proxied(self) -> list[WorkerProcess]:
+        """Alive, and behind the proxy."""
+        return [w for w in self.alive if w.address == self._addresses[-1]]
 
     async def keep_up(self) -> None:
         """Start what is missing, until cancelled."""
@@ -182,6 +190,8 @@ class Fleet:
                 if text.startswith("fired freeze"):
                     worker.frozen.set()
                 self.on_fired(worker, text)
+            elif text == "paused":
+                self.paused.set()
 
     async def _note_exit(self, worker: WorkerProcess) -> None:
         self.exits.append((worker.name, await worker.process.wait()))

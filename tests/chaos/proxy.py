@@ -4,14 +4,15 @@ Between workers and broker stands ``Proxy``; the broker has a listener that it a
 the proxy's port. Every message is a 4-byte length and a body; a request's body starts with its
 kind (api key), version and correlation id, an answer's with the correlation id. A ``Rule``
 delays the answers of one kind, lets one vanish with all that would follow on its connection
-(the peer just hangs, as behind a dead network), or cuts the connection in its place.
+(the peer just hangs, as behind a dead network), or cuts the connection in its place. Or it holds
+a request back, and sends it on although whoever sent it may be dead by then.
 """
 
 import asyncio
 import contextlib
 import struct
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Literal
 
 HOST = "127.0.0.1"
@@ -29,17 +30,20 @@ API_KEYS = {
     "EndTxn": 26,
     "TxnOffsetCommit": 28,
 }
-Action = Literal["delay", "drop", "cut"]
+Action = Literal["hold", "delay", "drop", "cut"]
 
 
 @dataclass
 class Rule:
-    """What to do with the next ``left`` answers to requests of one kind."""
+    """What to do with the next ``left`` answers to requests of one kind; ``hold``: with the
+    requests themselves, until ``released``, and only with those that hold ``about``."""
 
     kind: str
     action: Action
     seconds: float = 0.0
     left: int = 1
+    about: bytes = b""
+    released: asyncio.Event = field(default_factory=asyncio.Event)
 
 
 class Proxy:
@@ -107,6 +111,8 @@ class Proxy:
             frame = await _frame(reader)
             kind, _, correlation = struct.unpack_from(">hhi", frame, 4)
             kinds[correlation] = kind
+            if rule := self._rule_for(kind, frame):
+                await rule.released.wait()
             writer.write(frame)
             await writer.drain()
 
@@ -127,9 +133,11 @@ class Proxy:
             writer.write(frame)
             await writer.drain()
 
-    def _rule_for(self, kind: int) -> Rule | None:
+    def _rule_for(self, kind: int, request: bytes | None = None) -> Rule | None:
         for rule in self._rules:
-            if API_KEYS[rule.kind] == kind:
+            if (rule.action == "hold") != (request is not None):
+                continue
+            if API_KEYS[rule.kind] == kind and rule.about in (request or b""):
                 rule.left -= 1
                 if rule.left <= 0:
                     self._rules.remove(rule)

@@ -3,22 +3,27 @@
 import asyncio
 import struct
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
+from functools import partial
 
 import pytest
 
 from infra.ports import free_port
 from tests.chaos.proxy import API_KEYS, HOST, Action, Proxy, Rule
+from tests.wait import wait_until
 
 Wire = tuple[asyncio.StreamReader, asyncio.StreamWriter]
 
 
-async def _answer_all(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-    """A broker that answers every request with its correlation id and its kind."""
+async def _answer_all(
+    got: list[int], reader: asyncio.StreamReader, writer: asyncio.StreamWriter
+) -> None:
+    """A broker that notes every request and answers with its correlation id and its kind."""
     try:
         while True:
             (length,) = struct.unpack(">i", await reader.readexactly(4))
             kind, _, correlation = struct.unpack_from(">hhi", await reader.readexactly(length))
+            got.append(correlation)
             body = struct.pack(">ih", correlation, kind)
             writer.write(struct.pack(">i", len(body)) + body)
     except asyncio.IncompleteReadError:
@@ -26,9 +31,12 @@ async def _answer_all(reader: asyncio.StreamReader, writer: asyncio.StreamWriter
 
 
 @asynccontextmanager
-async def proxied(hits: list[Rule]) -> AsyncIterator[tuple[Proxy, Wire]]:
+async def proxied(
+    hits: list[Rule], got: list[int] | None = None
+) -> AsyncIterator[tuple[Proxy, Wire]]:
     """A proxy before such a broker, and a client's connection through it."""
-    server = await asyncio.start_server(_answer_all, HOST, 0)
+    broker = partial(_answer_all, [] if got is None else got)
+    server = await asyncio.start_server(broker, HOST, 0)
     proxy, port = Proxy(server.sockets[0].getsockname()[1], hits.append), free_port()
     await proxy.start(port)
     reader, writer = await asyncio.open_connection(HOST, port)
@@ -36,7 +44,8 @@ async def proxied(hits: list[Rule]) -> AsyncIterator[tuple[Proxy, Wire]]:
         yield proxy, (reader, writer)
     finally:
         writer.close()
-        await writer.wait_closed()
+        with suppress(OSError):
+            await writer.wait_closed()
         await proxy.stop()
         server.close()
 
@@ -89,6 +98,24 @@ async def test_a_lost_answer_never_comes_and_others_do_until_then(action: Action
             with pytest.raises(TimeoutError):
                 await asyncio.wait_for(wire[0].readexactly(4), 0.2)
     assert [rule.kind for rule in hits] == ["EndTxn"]
+
+
+async def test_a_request_held_back_arrives_though_its_client_is_gone() -> None:
+    hits: list[Rule] = []
+    got: list[int] = []
+    async with proxied(hits, got) as (proxy, wire):
+        rule = Rule("EndTxn", "hold", about=b"bod")
+        proxy.add(Rule("EndTxn", "hold", about=b"of another"))
+        proxy.add(rule)
+        ask(wire, "Produce", 1)
+        assert await answer(wire) == (1, API_KEYS["Produce"])
+        ask(wire, "EndTxn", 2)
+        await wait_until(lambda: bool(hits))
+        wire[1].transport.abort()
+        assert got == [1]
+        rule.released.set()
+        await wait_until(lambda: got == [1, 2])
+    assert hits == [rule]
 
 
 async def test_a_rule_that_was_taken_back_does_nothing() -> None:
