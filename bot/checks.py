@@ -22,7 +22,7 @@ from bot.quotas import quotas_of
 from bot.settings import LimitsSettings, ModelSettings, Settings
 from bot.templates import PromptError, chosen
 from consumers.errors import ConsumersError
-from model.engine import ChatTokenizer, EngineError
+from model.engine import ChatTokenizer, EngineError, ModelNotFound
 from model.loader import build_tokenizer
 
 HUB_NAME = re.compile(r"[A-Za-z0-9][\w.-]*/[\w.-]+")  # owner/model
@@ -96,8 +96,8 @@ async def check_models(model: ModelSettings) -> AsyncIterator[Check]:
         return
     for finding in await examine(openai_options(model), tokenizer, sampling_of(model)):
         name = f"model at {finding.address}"
-        yield red(name, finding.found, finding.error) if finding.error else green(
-            name, finding.found
+        yield (
+            red(name, finding.found, finding.error) if finding.error else green(name, finding.found)
         )
 
 
@@ -107,21 +107,28 @@ def _model(model: ModelSettings) -> Check:
     try:
         return green("model", _find_model(model))
     except EngineError as error:
-        there = Path(model.name).expanduser().is_dir()
-        what = "cannot be used" if there else "is not there"
+        there = Path(model.name).expanduser().exists()
+        what = (
+            "is not there" if isinstance(error, ModelNotFound) and not there else "cannot be used"
+        )
         return red("model", f"{model.name} {what}", str(error))
 
 
 def _find_model(model: ModelSettings) -> str:
     """Where the model is, without loading or fetching it. Raises ``EngineError``."""
+    from model.adapters import adapter_digest
     from model.weights import DEFAULT_MODEL, find_gguf, resolve
 
+    for name, folder in model.adapters.items():
+        adapter_digest(name, Path(folder))
     if model.name == DEFAULT_MODEL:
         find_gguf()
         return f"{model.name}, installed"
     if HUB_NAME.fullmatch(model.name) and not Path(model.name).is_dir():
         return f"{model.name}, from Hugging Face when the worker starts"
-    return f"{resolve(model.name, model.revision).path}"
+    if Path(model.name).expanduser().is_file():
+        return f"{model.name}, converted when the worker starts, if it is a GGUF file"
+    return f"{resolve(model.name, model.revision, pinned=model.weights_digest).path}"
 
 
 async def check_limits(limits: LimitsSettings) -> Check:

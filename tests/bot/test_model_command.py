@@ -1,5 +1,6 @@
 """``twite model`` over small folders made by hand, and over the echo engine."""
 
+import asyncio
 import json
 import sys
 from collections.abc import Sequence
@@ -8,7 +9,10 @@ from pathlib import Path
 import pytest
 
 from bot import cli
+from bot.checks import check_models
 from bot.cli import console
+from bot.config import load
+from bot.guards import Check, Level
 from bot.settings import known_fields
 from model import converted
 from model.digests import weights_digest, write_sidecar
@@ -199,3 +203,31 @@ def test_bench_refuses_what_is_no_list(
 ) -> None:
     assert run(["bench", "--in-flight", text], monkeypatch) == 1
     assert "Write it as 1,4,16" in capsys.readouterr().err
+
+
+def looked_at() -> Check:
+    """What ``twite config check`` says of the model of the environment."""
+
+    async def first() -> Check:
+        return [check async for check in check_models(load().settings.model)][0]
+
+    return asyncio.run(first())
+
+
+def test_config_check_looks_at_the_model_and_changes_nothing(
+    folder: Path, cache: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("TWITE_MODEL__NAME", str(folder))
+    assert looked_at().level is Level.GREEN
+    monkeypatch.setenv("TWITE_MODEL__ADAPTERS", json.dumps({"polite": str(tmp_path)}))
+    assert "peft saved" in looked_at().todo
+    monkeypatch.delenv("TWITE_MODEL__ADAPTERS")
+    monkeypatch.setenv("TWITE_MODEL__WEIGHTS_DIGEST", f"sha256:{'0' * 64}")
+    assert "not those that are pinned" in looked_at().todo
+    monkeypatch.delenv("TWITE_MODEL__WEIGHTS_DIGEST")
+    (folder / "model.safetensors").write_bytes(b"half")
+    assert looked_at().level is Level.RED
+    (tmp_path / "small.gguf").write_bytes(b"GGUF and so on")
+    monkeypatch.setenv("TWITE_MODEL__NAME", "small.gguf")
+    assert "converted when the worker starts" in looked_at().found
+    assert not cache.exists()
