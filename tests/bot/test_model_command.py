@@ -209,7 +209,7 @@ def looked_at() -> Check:
     """What ``twite config check`` says of the model of the environment."""
 
     async def first() -> Check:
-        return [check async for check in check_models(load().settings.model)][0]
+        return await anext(check_models(load().settings.model))
 
     return asyncio.run(first())
 
