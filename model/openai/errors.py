@@ -64,6 +64,12 @@ class ServerMisconfigured(ServerError):
     at_once = True
 
 
+class NothingThere(ServerMisconfigured):
+    """It has no such page: another kind of server, or an address that is not whole."""
+
+    code = "nothing-there"
+
+
 class WrongModel(ServerMisconfigured):
     """Another model answers there."""
 
@@ -90,7 +96,8 @@ def of_status(
             "a stranger. Set model.openai.endpoints to the final address."
         )
     if status in _TODO:
-        return ServerMisconfigured(f"{what} {_TODO[status]}")
+        kind = NothingThere if status in {404, 405} else ServerMisconfigured
+        return kind(f"{what} {_TODO[status]}")
     if status in {429, 503}:
         return ServerBusy(
             f"{what} It has too much to do; it gets less for now.", retry_after(headers)

@@ -33,7 +33,7 @@ from model.openai.dialects import (
     sampling_words,
     tokenize_body,
 )
-from model.openai.errors import ServerError, ServerFaulty
+from model.openai.errors import NothingThere, ServerError, ServerFaulty
 from model.openai.estimate import EstimatingTokenizer, ids_of_text
 from model.openai.neutral import markers_in_template
 from model.openai.options import Options
@@ -229,7 +229,7 @@ async def _tried(
         return await _by_messages(client, server, options, with_ids=True)
     try:
         return await _by_ids(client, server, options, tokenizer)
-    except (RequestRefused, ServerFaulty):
+    except (RequestRefused, ServerFaulty, NothingThere):
         if options.way == "tokens":
             raise EngineError(
                 f"{client.where} takes no token ids at {_COMPLETIONS}. Set model.openai.way to "

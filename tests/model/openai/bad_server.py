@@ -34,6 +34,11 @@ class BadServer:
     def address(self) -> str:
         return f"http://127.0.0.1:{self.port}"
 
+    @property
+    def connections(self) -> int:
+        """How many were made so far."""
+        return self._listening.accepted if self._listening else 0
+
     async def __aenter__(self) -> "BadServer":
         await self.engine.start()
         await self.echo.at_once.start()

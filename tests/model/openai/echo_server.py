@@ -37,6 +37,7 @@ class EchoServer:
     def __init__(self, engine: EchoEngine, *, with_ids: bool = True, model: str = MODEL) -> None:
         self.engine, self.with_ids, self.model = engine, with_ids, model
         self.owner = "vllm"
+        self.adapters: list[str] = []
         self.at_once = EchoEngine()
         self.last: list[int] = []
         self.asked: list[dict[str, Any]] = []
@@ -74,7 +75,8 @@ class EchoServer:
             "max_model_len": length,
             "meta": {"n_vocab": 260},
         }
-        return {"object": "list", "data": [entry]}
+        adapters = [{**entry, "id": name, "parent": self.model} for name in self.adapters]
+        return {"object": "list", "data": [entry, *adapters]}
 
     def _metrics(self) -> str:
         stats = self.engine.stats()

@@ -83,6 +83,7 @@ class Listening:
     def __init__(self, handler: Handler) -> None:
         self._handler = handler
         self._server: asyncio.Server | None = None
+        self.accepted = 0
         self._connections: set[asyncio.Task[Any]] = set()
 
     @property
@@ -106,6 +107,7 @@ class Listening:
         task = asyncio.current_task()
         assert task is not None
         self._connections.add(task)
+        self.accepted += 1
         try:
             with contextlib.suppress(ConnectionError, asyncio.IncompleteReadError):
                 await _connection(self._handler, reader, writer)
