@@ -26,7 +26,14 @@ from bot import heap
 from bot.activity import Activity, tell
 from bot.clients import cluster_id, options, require_topics
 from bot.guards import require_fit
-from bot.handlers import INPUT_TOPICS, OUTPUT_TOPICS, SILENT_TOPICS, WEIGHTS, Handlers
+from bot.handlers import (
+    INPUT_TOPICS,
+    OUTPUT_TOPICS,
+    QUICK_TOPICS,
+    SILENT_TOPICS,
+    WEIGHTS,
+    Handlers,
+)
 from bot.http import Status, application, serving
 from bot.known import CURRENT_S, WISHES
 from bot.language import detector
@@ -151,6 +158,8 @@ def engine_of(settings: ModelSettings) -> Engine:
         pinned=settings.weights_digest,
         offload=settings.offload,
         adapters=settings.adapters,
+        quantization=settings.quantization,
+        kept_prompts=settings.kept_prompts,
         slots=settings.slots,
         threads=settings.threads or max(1, _cores() - 1),
         progress=lambda line: log.info("model progress", message=line),
@@ -211,6 +220,7 @@ def worker_config(settings: Settings) -> WorkerConfig:
         topics=INPUT_TOPICS,
         output_topics=OUTPUT_TOPICS,
         silent_topics=SILENT_TOPICS,
+        quick_topics=QUICK_TOPICS,
         weights=WEIGHTS,
         client=options(kafka),
         max_in_flight=worker.max_in_flight,

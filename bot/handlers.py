@@ -57,6 +57,9 @@ OUTPUT_TOPICS = (
 SILENT_TOPICS = frozenset({names.FEED_POSTS, names.BOT_REFERENCES})
 """Most of their records ask nothing of the bot, and have no outcome."""
 
+QUICK_TOPICS = frozenset({names.FEED_POSTS, names.BOT_REFERENCES, names.BOT_REVIEWS})
+"""What is deleted is told here: they are read however much there is to answer."""
+
 WEIGHTS: Mapping[str, float] = {
     # Words that are gone must go quickly. The first two never ask the model.
     names.FEED_POSTS: 8.0,

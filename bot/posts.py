@@ -42,7 +42,7 @@ class PostsHandler:
             self.skipped[error.code.value] += 1
             log.info("skipped", topic=record.topic, offset=record.offset, code=error.code.value)
             return Job(record, _NOTHING, None, done=True)
-        return Job(record, ("post", _uri(event)), event)
+        return Job(record, ("post", _uri(event)), event, quick=True)
 
     async def handle(self, job: Job, *, attempt: int) -> Sequence[Output]:
         """What changed."""

@@ -220,7 +220,8 @@ class ReferencesHandler:
             log.warning("skipped", topic=record.topic, offset=record.offset, code=error.code)
             return Job(record, _NOTHING, None, done=True)
         self._references.add(record.offset, kind, data)
-        return Job(record, ("post", data["uri"]), (kind, data), done=self._is_quiet(kind, data))
+        done = self._is_quiet(kind, data)
+        return Job(record, ("post", data["uri"]), (kind, data), done=done, quick=True)
 
     async def handle(self, job: Job, *, attempt: int) -> Sequence[Output]:
         """The reviews that this record makes necessary. Raises ``StopPartition``."""

@@ -6,8 +6,9 @@ here counts before the views have read it back, so that nothing is taken back tw
 
 However many edits there are, a reply is not made anew for each: a review that a later one has
 overtaken is skipped, and corrections have limits (``bot/corrections.py``). Nothing that is deleted
-waits for any of that: reviews of deletions have lanes of their own. Two reviews of one reply may
-so be at work at once; the one that is done second looks again at the reply that the first left.
+waits for any of that: reviews of deletions have lanes of their own, and where what was answered
+is gone no slot of the slow ones is needed. Several reviews of one reply may so be at work at once;
+the one that is done later looks again at the reply that the first left.
 
 Where the model is to be asked, the review waits for the views: words that are gone must not come
 back from an old one. Where they stay behind, the partition is given back and prepared anew.
@@ -15,7 +16,7 @@ back from an old one. Where they stay behind, the partition is given back and pr
 
 from collections import OrderedDict
 from collections.abc import Sequence
-from typing import Protocol
+from typing import Literal, Protocol
 
 import structlog
 
@@ -109,10 +110,10 @@ class ReviewsHandler:
         data: ReviewAsked = event.data
         review = Review(record, event.envelope, data, self._publishing.now())
         self._overtaken.read(record.offset, data)
-        deleted = data.change.deleted
-        lane = "deletions" if deleted else "edits", data.source.uri
         flows = ((("change", data.change.uri), 1.0),)
-        return Job(record, lane, review, Share(flows=flows, priority=float(deleted)))
+        share = Share(flows=flows, priority=float(data.change.deleted))
+        kind = _kind_of(data)
+        return Job(record, (kind, data.source.uri), review, share, quick=kind == "retractions")
 
     async def handle(self, job: Job, *, attempt: int) -> Sequence[Output]:
         """What the review came to, and its decision record. Raises ``NotYet`` besides."""
@@ -338,6 +339,14 @@ class ReviewsHandler:
 def _event_id(said: ReplyCorrected | ReplyRetracted) -> str:
     """One reply can be corrected more than once."""
     return f"{said.reply_id}/{said.decision_id}"
+
+
+def _kind_of(review: ReviewAsked) -> Literal["edits", "deletions", "retractions"]:
+    """What a review waits behind, for the same reply. Retractions never ask the model."""
+    change = review.change
+    if not change.deleted:
+        return "edits"
+    return "retractions" if change.uri == review.source.uri else "deletions"
 
 
 def _try_review(record: Record) -> ReviewAsked | None:

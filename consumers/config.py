@@ -11,8 +11,9 @@ class WorkerConfig:
 
     ``topics`` are read by the group, ``output_topics`` are only checked at the start: they
     must exist and have at least the partitions of the inputs. Records of ``silent_topics`` may
-    have no outputs: then their offset alone is committed. ``client`` holds the security options
-    that every aiokafka client gets.
+    have no outputs: then their offset alone is committed. ``quick_topics`` hold quick records
+    (see ``consumers.handler.Job``): they are read also while slow ones fill the room. ``client``
+    holds the security options that every aiokafka client gets.
     """
 
     bootstrap_servers: str
@@ -20,6 +21,7 @@ class WorkerConfig:
     topics: tuple[str, ...]
     output_topics: tuple[str, ...] = ()
     silent_topics: frozenset[str] = frozenset()
+    quick_topics: frozenset[str] = frozenset()
     client: Mapping[str, Any] = field(default_factory=dict)
     client_id: str = "twite"
     group_instance_id: str | None = None

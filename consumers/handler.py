@@ -49,7 +49,9 @@ class Job:
 
     ``share`` says whose share of the worker it uses up (author, thread); without one it is
     served in the order of arrival. ``done``: a record of ``silent_topics`` of which nothing
-    comes; it takes no slot, waits for nobody, and ``handle`` is not called.
+    comes; it takes no slot, waits for nobody, and ``handle`` is not called. ``quick``: handling
+    it takes no more than a moment and nothing that is scarce, so it has slots of its own; all
+    records of its lane are so, or none.
     """
 
     record: Record
@@ -57,6 +59,7 @@ class Job:
     payload: Any
     share: Share = NO_SHARE
     done: bool = False
+    quick: bool = False
 
 
 class Handler(Protocol):

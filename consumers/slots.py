@@ -1,7 +1,8 @@
 """Handling records: as many at a time as there are slots, each to its one outcome.
 
 In: lanes with ``Work``. A slot takes the record whose turn it is, hands it to the handler, and
-goes on with the next; what comes out goes to the record's partition to be published. Errors
+goes on with the next; what comes out goes to the record's partition to be published. Quick
+records have a few slots of their own, so that they never wait for the slow ones. Errors
 are treated by their kind: retry later (parked in its lane, which stays busy, with back-off, at
 most so many times), not yet (parked as long and as often as the handler says), give up (a dead
 letter), stop the partition. A record that takes longer than its deadline is cancelled and given
@@ -39,6 +40,7 @@ Lane = tuple[AssignedPartition, Hashable]
 _TURN_S = 0.02
 # A handler that never waits is through with all records before a second task is needed.
 _STARTED_AT_ONCE = 8
+_QUICK_SLOTS = 4  # for records that wait for nothing scarce
 
 
 @dataclass(slots=True)
@@ -51,8 +53,13 @@ class Work:
     attempts: int = 0
     faults: int = 0  # so many of them only tried to give up, in vain
     ending: str = ""  # why its handler was cancelled: deadline, partition
+    quick: bool = field(init=False)
     ready_at: float = 0.0  # since when it waits for a slot only
     enqueued_at: float = field(default_factory=time.monotonic)
+
+    def __post_init__(self) -> None:
+        # ``job`` changes where it is given up, which must not change its lane.
+        self.quick = isinstance(self.job, Job) and self.job.quick
 
     @property
     def size(self) -> int:
@@ -76,6 +83,7 @@ class Slots:
         changed: Callable[[], None],
     ) -> None:
         self.lanes: Lanes[Lane, Work] = Lanes(_topic, config.weights)
+        self.quick: Lanes[Lane, Work] = Lanes(_topic, config.weights)
         self.checker = Checker(config)
         self._config = config
         self._metrics = metrics
@@ -86,14 +94,15 @@ class Slots:
         self._turn_ends = 0.0
         self._turn_asked = False
         self._running: set[asyncio.Task[None]] = set()
+        self._running_quick: set[asyncio.Task[None]] = set()
         self._since: dict[asyncio.Task[None], tuple[float, Work]] = {}  # the longest first
-        self._stuck: list[Lane] = []  # busy until their partition goes
+        self._stuck: list[tuple[Lane, Work]] = []  # busy until their partition goes
         self.waiting_bytes = 0
         self.parked = 0
 
     @property
     def limit(self) -> int:
-        """How many records may be in the handler's hands now."""
+        """How many records may be in the handler's hands now, but for quick ones."""
         return max(0, min(self._config.max_in_flight, self._wanted()))
 
     @property
@@ -104,16 +113,18 @@ class Slots:
     def put(self, lane: Lane, work: Work, job: Job | None) -> None:
         """A record that is to be handled when its lane and a slot are free."""
         self.waiting_bytes += work.size
-        ready = self.lanes.put(lane, work, job.share) if job else self.lanes.put(lane, work)
+        lanes = self._lanes_of(work)
+        ready = lanes.put(lane, work, job.share) if job else lanes.put(lane, work)
         if ready:
             self._now_ready(work)
 
     def drop(self, unwanted: Callable[[Lane], bool]) -> None:
         """Leave what waits in these lanes to the next owner."""
-        self.waiting_bytes -= sum(work.size for work in self.lanes.drop(unwanted))
-        for lane in [lane for lane in self._stuck if unwanted(lane)]:
-            self._stuck.remove(lane)
-            self._done(lane)
+        dropped = (*self.lanes.drop(unwanted), *self.quick.drop(unwanted))
+        self.waiting_bytes -= sum(work.size for work in dropped)
+        for lane, work in [stuck for stuck in self._stuck if unwanted(stuck[0])]:
+            self._stuck.remove((lane, work))
+            self._done(lane, work)
 
     def stop(self) -> None:
         """Start nothing more; what runs may finish."""
@@ -122,16 +133,21 @@ class Slots:
     def dispatch(self) -> None:
         """Give every ready record a slot, as far as there are some; a few now, the others
         when those have begun, for then perhaps nothing is left to do."""
-        idle = min(self.limit - len(self._running), self.lanes.ready)
-        if self._stopped or idle <= 0:
+        if self._stopped:
             return
+        for _ in range(min(_QUICK_SLOTS - len(self._running_quick), self.quick.ready)):
+            self._start(self._running_quick, self.quick)
+        idle = min(self.limit - len(self._running), self.lanes.ready)
         for _ in range(min(idle, _STARTED_AT_ONCE)):
-            task = asyncio.create_task(self._serve(), name="slot")
-            self._running.add(task)
-            task.add_done_callback(self._running.discard)
+            self._start(self._running, self.lanes)
         if idle > _STARTED_AT_ONCE and not self._more_to_start:
             self._more_to_start = True
             asyncio.get_running_loop().call_soon(self._dispatch_more)
+
+    def _start(self, running: set[asyncio.Task[None]], lanes: Lanes[Lane, Work]) -> None:
+        task = asyncio.create_task(self._serve(lanes), name="slot")
+        running.add(task)
+        task.add_done_callback(running.discard)
 
     def _dispatch_more(self) -> None:
         self._more_to_start = False
@@ -146,15 +162,16 @@ class Slots:
             work.ending = "deadline"
             task.cancel()
 
-    async def _serve(self) -> None:
+    async def _serve(self, lanes: Lanes[Lane, Work]) -> None:
         """One slot: record after record, until there is none or the slot is not wanted."""
         task = cast("asyncio.Task[None]", asyncio.current_task())
         while True:
             if time.monotonic() >= self._turn_ends:
                 await self._young_turn()
-            if self._stopped or len(self._running) > self.limit:
+            too_many = lanes is self.lanes and len(self._running) > self.limit
+            if self._stopped or too_many:
                 return
-            taken = self.lanes.take()
+            taken = lanes.take()
             if taken is None:
                 return
             await self._handle(task, *taken)
@@ -181,7 +198,7 @@ class Slots:
             kind, outputs = await self._outcome(work)
             work.partition.finish(work.record.offset, outputs, kind)
             lost = ""
-            self._done(lane)
+            self._done(lane, work)
         except RetryLater:
             self._park(lane, work)
         except NotYet as error:
@@ -191,11 +208,11 @@ class Slots:
             self._giving_up_failed(lane, work, error.__cause__ or error)
         except StopPartition as error:
             log.warning("handler stops the partition", error=told(error), **where(work.record))
-            self._done(lane)
+            self._done(lane, work)
             stop = True
         except asyncio.CancelledError:
             lost = "cancelled"
-            self._done(lane)
+            self._done(lane, work)
             if not work.ending:
                 raise
         finally:
@@ -277,10 +294,10 @@ class Slots:
         if work.faults < self._config.max_attempts:
             self._park(lane, work)
         elif work.partition.is_open:
-            self._stuck.append(lane)
+            self._stuck.append((lane, work))
             work.partition.stand_still(work.record.offset)
         else:
-            self._done(lane)
+            self._done(lane, work)
 
     def _park(self, lane: Lane, work: Work) -> None:
         """Wait in the lane, which stays busy, so that its order holds; the slot is free."""
@@ -303,16 +320,19 @@ class Slots:
     def _unpark(self, lane: Lane, work: Work) -> None:
         self.parked -= 1
         if not work.partition.is_open:
-            self._done(lane)
+            self._done(lane, work)
             return
-        self.lanes.put_back(lane)
+        self._lanes_of(work).put_back(lane)
         self.waiting_bytes += work.size
         work.ready_at = time.monotonic()
         self.dispatch()
 
-    def _done(self, lane: Lane) -> None:
-        if (work := self.lanes.done(lane)) is not None:
-            self._now_ready(work)
+    def _done(self, lane: Lane, work: Work) -> None:
+        if (following := self._lanes_of(work).done(lane)) is not None:
+            self._now_ready(following)
+
+    def _lanes_of(self, work: Work) -> Lanes[Lane, Work]:
+        return self.quick if work.quick else self.lanes
 
     def _now_ready(self, work: Work) -> None:
         """It waits for a slot only, from now on."""

@@ -35,6 +35,7 @@ log = structlog.get_logger(__name__)
 
 POLL_TIMEOUT_MS = 200
 POLL_RECORDS = 500
+QUICK_POLL_S = 0.05  # between two looks for quick records while slow ones fill the room
 ASK_RECORDS = 250  # taken in of one partition before the event loop turns
 
 
@@ -78,6 +79,7 @@ class Worker(ConsumerRebalanceListener):  # type: ignore[misc]  # aiokafka has n
         self._partitions: dict[TopicPartition, AssignedPartition] = {}
         self._stale: set[asyncio.Task[None]] = set()
         self._turn = 0
+        self._quick_at = 0.0  # when quick records are looked for again, monotonic
         self._stopping = asyncio.Event()
         self._changed = asyncio.Event()
         self._rejoin_wanted = False
@@ -106,18 +108,19 @@ class Worker(ConsumerRebalanceListener):  # type: ignore[misc]  # aiokafka has n
     def state(self) -> WorkerState:
         """What can be read off the worker now; only from its own event loop."""
         consumer = self._group.consumer if self._group is not None else None
-        slots, lanes = self._slots, self._slots.lanes
+        slots, lanes = self._slots, (self._slots.lanes, self._slots.quick)
+        ready = sum(each.ready for each in lanes)
         partitions = list(self._partitions.values())
         return WorkerState(
             in_flight=slots.in_flight,
             slots=slots.limit,
-            waiting_lane=lanes.waiting - lanes.ready,
-            waiting_slot=lanes.ready,
+            waiting_lane=sum(each.waiting for each in lanes) - ready,
+            waiting_slot=ready,
             waiting_retry=slots.parked,
             waiting_commit=sum(partition.pending for partition in partitions),
             waiting_bytes=slots.waiting_bytes,
-            lanes=lanes.lanes,
-            lane_depth_max=lanes.deepest,
+            lanes=sum(each.lanes for each in lanes),
+            lane_depth_max=max(each.deepest for each in lanes),
             loop_lag_seconds=time.monotonic() - self._turned_at,
             partitions=tuple(p.state(_highwater(consumer, p.source)) for p in partitions),
         )
@@ -148,11 +151,11 @@ class Worker(ConsumerRebalanceListener):  # type: ignore[misc]  # aiokafka has n
             self._rejoin(consumer)
             asked = self._with_room(consumer)
             room = self._room()
-            if not asked or room < 1:
-                await self._wait_for_change()
-                continue
             try:
-                await self._poll(consumer, asked, room)
+                if asked and room > 0:
+                    await self._poll(consumer, asked, room)
+                elif not await self._poll_quick(consumer, asked):
+                    await self._wait_for_change()
             except (KafkaError, IllegalStateError) as error:
                 log.warning("poll failed", error=told(error))
                 await self._wait_for_change()
@@ -171,13 +174,18 @@ class Worker(ConsumerRebalanceListener):  # type: ignore[misc]  # aiokafka has n
         Where all that waits is the flood of a few authors, reading goes on, within bounds,
         to find the others behind them.
         """
-        config, slots = self._config, self._slots
-        waiting, wanted = slots.lanes.waiting, config.waiting_per_slot * slots.limit
-        if waiting >= config.max_waiting or slots.waiting_bytes >= config.max_waiting_bytes:
-            return 0
+        slots, left = self._slots, self._left()
+        waiting, wanted = slots.lanes.waiting, self._config.waiting_per_slot * slots.limit
         if waiting < wanted:
-            return wanted - waiting
-        return min(POLL_RECORDS, config.max_waiting - waiting) if slots.lanes.flows < wanted else 0
+            return min(left, wanted - waiting)
+        return min(POLL_RECORDS, left) if slots.lanes.flows < wanted else 0
+
+    def _left(self) -> int:
+        """How many more records may wait at all."""
+        config, slots = self._config, self._slots
+        if slots.waiting_bytes >= config.max_waiting_bytes:
+            return 0
+        return max(0, config.max_waiting - slots.lanes.waiting - slots.quick.waiting)
 
     def _with_room(self, consumer: AIOKafkaConsumer) -> dict[TopicPartition, AssignedPartition]:
         assigned = consumer.assignment()
@@ -209,6 +217,19 @@ class Worker(ConsumerRebalanceListener):  # type: ignore[misc]  # aiokafka has n
             with contextlib.suppress(BatchTooLarge):  # the next turn tells whose it is
                 batches = await consumer.getmany(*order, timeout_ms=POLL_TIMEOUT_MS, max_records=1)
                 self._take_in(consumer, batches, asked)
+
+    async def _poll_quick(
+        self, consumer: AIOKafkaConsumer, asked: dict[TopicPartition, AssignedPartition]
+    ) -> bool:
+        """What is there of quick topics, now and then: nobody has to wait for slow records who
+        asks for nothing of the kind. Whether there was anything."""
+        now, room = time.monotonic(), min(POLL_RECORDS, self._left())
+        quick = {tp: p for tp, p in asked.items() if tp.topic in self._config.quick_topics}
+        if now < self._quick_at or not quick or room < 1:
+            return False
+        self._quick_at = now + QUICK_POLL_S
+        share = max(1, room // len(quick))
+        return any([await self._ask(consumer, source, quick, share) for source in sorted(quick)])
 
     async def _ask(
         self,

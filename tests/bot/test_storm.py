@@ -43,12 +43,18 @@ CONFIG = WorkerConfig(
 
 
 class Counting(EchoEngine):
-    """Counts how often it is asked."""
+    """Counts how often it is asked, and answers when it may."""
 
     calls = 0
 
+    def __init__(self) -> None:
+        super().__init__(latency_ms=50, slots=SLOTS)
+        self.may = asyncio.Event()
+        self.may.set()
+
     async def generate(self, request: GenerationRequest) -> Generation:
         self.calls += 1
+        await self.may.wait()
         return await super().generate(request)
 
 
@@ -65,7 +71,7 @@ class Stormy(World):
         self.mention(PLAIN)
 
     def new_engine(self) -> EchoEngine:
-        return Counting(latency_ms=50, slots=SLOTS)
+        return Counting()
 
     def new_handlers(self) -> Handlers:
         return Handlers(
@@ -76,8 +82,12 @@ class Stormy(World):
         return record.key != b"elsewhere"
 
     @property
+    def counting(self) -> Counting:
+        return cast("Counting", self.engine)
+
+    @property
     def calls(self) -> int:
-        return cast("Counting", self.engine).calls
+        return self.counting.calls
 
     def _ask(self, uri: str) -> None:
         root, quoted, text = self.posts[ROOT], self.posts[QUOTE], f"{CALL} what do you think?"
@@ -165,10 +175,16 @@ class Worker:
         topics, done = self._world.topics, self._world.done
         return all(done[t] == len(topics.get(t, ())) for t in SILENT_TOPICS)
 
+    @property
+    def waiting(self) -> int:
+        """Reviews without an outcome."""
+        topic = names.BOT_REVIEWS
+        return len(self._world.topics.get(topic, ())) - self._world.done[topic]
+
     async def run(self) -> None:
         while True:
             self.read()
-            await asyncio.sleep(0)
+            await asyncio.sleep(0.001)
 
 
 @asynccontextmanager
@@ -205,26 +221,40 @@ async def test_of_a_hundred_edits_at_once_each_reply_answers_the_last() -> None:
 async def test_edits_that_never_end_ask_the_model_so_often_and_hold_up_nobody(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    """Each edit has asked for its reviews before the next one comes."""
-    monkeypatch.setattr(corrections, "SHORTEST_S", 0.02)
-    monkeypatch.setattr(corrections, "LONGEST_S", 0.02)
+    monkeypatch.setattr(corrections, "SHORTEST_S", 0.2)
+    monkeypatch.setattr(corrections, "LONGEST_S", 0.2)
     now = [0.0]
     limits = LimitsInForce(LiveLimits(corrections_per_reply="3 per minute"), counter=lambda: 0.0)
     world = Stormy(CountedQuotas(limits, BoundedMemory(1000, lambda: now[0])))
     async with working(world) as worker:
         before = world.calls
-        for n in range(EDITS):
+        for _ in range(3):
+            world.edit(ROOT)
+            await wait_until(lambda: worker.is_quiet)
+        assert world.calls - before == 3 * REPLIES
+        for _ in range(10):  # each has asked for its reviews before the next one comes
             world.edit(ROOT)
             await wait_until(lambda: worker.has_joined)
-            if n == EDITS // 2:
-                world.delete(PLAIN)
-                asked = world.calls
-                await wait_until(world.is_retracted)
-                assert world.calls - asked <= SLOTS
-        await wait_until(lambda: worker.slots.parked == REPLIES)
-        assert world.calls - before <= 3 * REPLIES
+        await wait_until(lambda: worker.waiting == REPLIES)
+        assert world.calls - before == 3 * REPLIES
         now[0] += 121  # it is quiet
         await wait_until(lambda: worker.is_quiet)
-        assert world.calls - before <= 4 * REPLIES
+        assert world.calls - before == 4 * REPLIES
         assert set(reasons(world)) <= {"edited", "overtaken", "deleted", "kept"}
+    await settled(world)
+
+
+async def test_a_deletion_waits_for_no_call_of_the_model() -> None:
+    """Every slot is taken by a correction, and none of these comes to an end."""
+    world = Stormy()
+    async with working(world) as worker:
+        world.counting.may.clear()
+        world.edit(QUOTE)
+        await wait_until(lambda: worker.slots.in_flight == SLOTS and worker.waiting == REPLIES)
+        world.delete(PLAIN)
+        await wait_until(world.is_retracted)
+        assert worker.waiting == REPLIES
+        world.delete("at://ask/0")
+        world.counting.may.set()
+        await wait_until(lambda: worker.is_quiet)
     await settled(world)

@@ -94,9 +94,10 @@ def put(
     lane: str = "a",
     topic: str = "in",
     dispatch: bool = True,
+    quick: bool = False,
 ) -> None:
     record = Record(topic=topic, partition=0, offset=offset, timestamp_ms=0, key=b"k", value=value)
-    job = Job(record, lane, None)
+    job = Job(record, lane, None, quick=quick)
     slots.put((partition, lane), Work(partition, record, job), job)
     if dispatch:
         slots.dispatch()
@@ -277,3 +278,46 @@ async def test_a_record_whose_time_has_not_come_keeps_its_lane_but_no_slot_and_n
     assert handler.running[:2] == [7, 9], "the only slot was free meanwhile"
     assert slots.parked == 0
     assert not metrics.retries.family().samples
+
+
+async def test_quick_records_wait_for_no_slow_one() -> None:
+    partition, slots = Partition(handler := Slow()), slots_of(wanted=lambda: 1)
+    put(slots, partition, 7, b"fine", lane="slow")
+    await wait_until(lambda: slots.in_flight == 1)
+
+    class Quick(Handler):
+        async def handle(self, job: Job, *, attempt: int) -> Sequence[Output]:
+            if attempt == 1 and job.record.offset == 8:
+                raise RetryLater("once")
+            return await super().handle(job, attempt=attempt)
+
+    quick = Partition(Quick())
+    for offset, lane in ((8, "a"), (9, "a"), (10, "b")):
+        put(slots, quick, offset, b"fine", lane=lane, quick=True)
+    await wait_until(lambda: len(quick.finished) == 3)
+    assert [offset for offset, _, _ in quick.finished] == [10, 8, 9], "in order in their lane"
+    assert (partition.finished, slots.in_flight, slots.limit) == ([], 1, 1)
+    handler.go_on.set()
+    await wait_until(lambda: len(partition.finished) == 1)
+    assert (slots.quick.busy, slots.quick.waiting, slots.waiting_bytes) == (0, 0, 0)
+
+
+async def test_slow_records_take_no_quick_slot() -> None:
+    partition, slots = Partition(handler := Slow()), slots_of(wanted=lambda: 2)
+    for offset in range(10):
+        put(slots, partition, offset, b"fine", lane=f"lane {offset}")
+    await wait_until(lambda: slots.in_flight == 2)
+    await asyncio.sleep(0)
+    assert (slots.in_flight, slots.lanes.ready) == (2, 8)
+    handler.go_on.set()
+    await wait_until(lambda: len(partition.finished) == 10)
+
+
+async def test_a_quick_record_that_is_given_up_leaves_its_own_lane() -> None:
+    partition, slots = Partition(Handler(list)), slots_of()
+    put(slots, partition, 7, b"bad", quick=True)
+    put(slots, partition, 8, b"fine", quick=True)
+    await wait_until(lambda: partition.stands_at is not None)
+    assert (slots.quick.busy, slots.quick.waiting) == (1, 1)
+    slots.drop(lambda lane: lane[0] is partition)  # type: ignore[comparison-overlap]
+    assert (slots.quick.busy, slots.quick.waiting, slots.waiting_bytes) == (0, 0, 0)

@@ -175,3 +175,32 @@ async def test_what_is_done_when_it_is_opened_takes_no_slot_where_silence_is_all
     worker._enqueue(cast("Any", quiet := Quiet()), record)
     assert quiet.finished == taken
     assert worker._slots.lanes.waiting == 1 - len(taken)
+
+
+async def test_quick_topics_are_read_also_while_slow_records_fill_the_room() -> None:
+    """But not more often than now and then, and never beyond what may wait at all."""
+    config = replace(CONFIG, topics=("in", "quick"), quick_topics=frozenset({"quick"}))
+    quick = TopicPartition("quick", 0)
+    assignments = {SOURCE: Assignment(end=0), quick: Assignment(end=5)}
+    asked_for: list[tuple[TopicPartition, ...]] = []
+
+    class Consumer(Rebalancing):
+        async def getmany(self, *sources: TopicPartition, **_: Any) -> Any:
+            asked_for.append(sources)
+            return {quick: [Message(5)]}
+
+    def worker_of(config: WorkerConfig) -> Worker:
+        worker = Worker(config, lambda topic, partition: cast("Any", None))
+        worker._partitions.update(cast("Any", assignments))
+        return worker
+
+    consumer, asked = cast("Any", Consumer(dict)), cast("Any", assignments)
+    worker = worker_of(config)
+    assert await worker._poll_quick(consumer, asked)
+    assert (asked_for, assignments[quick].taken) == ([(quick,)], [5])
+    assert not await worker._poll_quick(consumer, asked), "it has just been looked for"
+    assert not await worker_of(replace(config, max_waiting=0))._poll_quick(consumer, asked)
+    assert not await worker_of(replace(config, quick_topics=frozenset()))._poll_quick(
+        consumer, asked
+    )
+    assert len(asked_for) == 1
