@@ -1,13 +1,15 @@
-"""Reading files that somebody names, so that no such name stops a process.
+"""Reading and writing files that somebody names, so that no such name stops a process.
 
 In: a path. Out: its bytes, as many as are wanted. Only regular files are read: a pipe can keep
-its reader waiting for ever, and a device never ends. Next: ``bot/limits_file.py``,
-``bot/templates.py``, ``bot/cli/prompts.py``.
+its reader waiting for ever, and a device never ends. What is written is there whole or not at
+all. Next: ``bot/limits_file.py``, ``bot/templates.py``, ``bot/cli/prompts.py``,
+``bot/cli/explain.py``.
 """
 
 import errno
 import os
 import stat
+import tempfile
 from pathlib import Path
 from typing import BinaryIO
 
@@ -36,6 +38,21 @@ def open_regular(path: Path) -> BinaryIO:
         opened.close()
         raise
     return opened
+
+
+def write_whole(path: Path, data: bytes, *, private: bool) -> None:
+    """A file in place of the one before, if any. ``private``: for its owner's eyes alone, from
+    the first byte on. Raises ``OSError``."""
+    handle, name = tempfile.mkstemp(dir=path.parent, prefix=".twite-")
+    written = Path(name)
+    try:
+        with os.fdopen(handle, "wb") as opened:
+            opened.write(data)
+        written.chmod(0o600 if private else 0o644)
+        written.replace(path)
+    except BaseException:
+        written.unlink(missing_ok=True)
+        raise
 
 
 def _require_regular(mode: int) -> None:

@@ -16,6 +16,7 @@ from bot.cli import (
     bench,
     config,
     dead_letters,
+    evidence,
     explain,
     model,
     prompts,
@@ -68,6 +69,7 @@ app.add_typer(topics.app, name="topics")
 app.add_typer(schemas.app, name="schemas")
 app.add_typer(config.app, name="config")
 app.add_typer(dead_letters.app, name="dead-letters")
+app.add_typer(evidence.app, name="evidence")
 app.add_typer(model.app, name="model")
 app.add_typer(prompts.app, name="prompts")
 app.add_typer(views.app, name="views")

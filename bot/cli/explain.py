@@ -71,7 +71,7 @@ def explain(
     case = case_of(context, what, private=private, since=since)
     told = explained(case, hidden=case.decided.private and not reveal, tokens=tokens)
     if html is not None:
-        write_whole(html, as_html(told).encode(), private=told.private and not told.hidden)
+        write(html, as_html(told).encode(), private=told.private and not told.hidden)
         err.print(Text(f"written to {html}", "dim"))
     if as_json:
         typer.echo(json.dumps(told.value(), ensure_ascii=False))
@@ -112,22 +112,12 @@ async def _read(
         return await gather(reader, decided, private=private, tell=tell)
 
 
-def write_whole(path: Path, data: bytes, *, private: bool) -> None:
-    """A file that is there whole or not at all, for the caller's eyes alone where ``private``.
-    Raises ``Trouble``."""
-    import os
-    import tempfile
+def write(path: Path, data: bytes, *, private: bool) -> None:
+    """``bot.files.write_whole``, whose errors are told to people. Raises ``Trouble``."""
+    from bot.files import write_whole
 
     try:
-        handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
-        try:
-            with os.fdopen(handle, "wb") as opened:
-                opened.write(data)
-            Path(name).chmod(0o600 if private else 0o644)
-            Path(name).replace(path)
-        except BaseException:
-            Path(name).unlink(missing_ok=True)
-            raise
-    except OSError as error:
-        what = f"cannot be written: {error.strerror or error}."
+        write_whole(path, data, private=private)
+    except (OSError, ValueError) as error:
+        what = f"cannot be written: {getattr(error, 'strerror', None) or error}."
         raise Trouble(what, where=str(path), todo="Name a file in a folder of yours.") from error
