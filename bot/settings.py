@@ -281,8 +281,16 @@ class ModelSettings(Group):
     """``auto``, ``cpu``, ``mps``, ``cuda``, or one GPU by its number: ``cuda:0``."""
     dtype: Literal["auto", "float32", "bfloat16", "float16"] = "auto"
     """Precision of the weights in memory."""
+    quantization: Literal["none", "int4"] = "none"
+    """``int4``: weights of 4 bits, on a CPU and for Llama-shaped models; faster where few replies
+    are made at once, and rounded (the default model comes from 4 bits and loses next to
+    nothing)."""
     slots: int = Field(default=8, ge=1, le=4096)
     """Most replies that the engine makes at once."""
+    kept_prompts: int = Field(default=8, ge=0, le=4096)
+    """Prompts that stay in memory when they have been answered, so that the next turn of a talk,
+    and whatever else begins alike, is not read from its start; 0: none. Each takes as much as a
+    slot does."""
     threads: int | None = Field(default=None, ge=1, le=4096)
     """Processor threads of the model; unset: one less than there are cores, at least 1."""
     own_process: bool = True

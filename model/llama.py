@@ -7,7 +7,7 @@ for all writes, and the query heads that share keys read them once, as if they w
 queries (grouped-query attention, Ainslie et al. 2023), instead of from a copy for each.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -15,11 +15,16 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from model.linears import Linear, joined, linear_of
+from model.engine import EngineError
+from model.linears import Linear, four_bit_linear_of, joined, linear_of
 
 _MODELS = {"LlamaForCausalLM", "MistralForCausalLM", "Qwen2ForCausalLM"}
 _ROPES = {"default", "linear", "llama3", "yarn"}  # those whose angles depend on nothing but place
 _PROBE = 24  # tokens that both passes must agree on
+# How far the logits of the two may lie apart on average, over the spread of the stock model's.
+_NOISE = {"fp32": 1e-3, "bf16": 0.1, "int4": 0.5}
+
+Make = Callable[[Tensor, Tensor | None], Linear]
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,9 +53,10 @@ class _Layer:
 
 
 class LlamaPass:
-    """The weights of a stock model, laid out anew. ``length``: positions of a row."""
+    """The weights of a stock model, laid out anew. ``length``: positions of a row; ``make``: lays
+    out the products inside the blocks."""
 
-    def __init__(self, model: Any, length: int) -> None:
+    def __init__(self, model: Any, length: int, make: Make = linear_of) -> None:
         config = model.config
         self._heads = int(config.num_attention_heads)
         self.kv_heads = int(config.num_key_value_heads)
@@ -58,7 +64,7 @@ class LlamaPass:
         self._epsilon = float(config.rms_norm_eps)
         self._length = length
         self._embedding: Tensor = model.model.embed_tokens.weight.detach()
-        self._layers = [_layer(block) for block in model.model.layers]
+        self._layers = [_layer(block, make) for block in model.model.layers]
         self._norm: Tensor = model.model.norm.weight.detach()
         self._head = linear_of(model.lm_head.weight, model.lm_head.bias)
         everywhere = torch.arange(length)[None]
@@ -131,16 +137,36 @@ class LlamaPass:
         return seen.reshape(len(q), -1)
 
 
-def pass_of(model: Any, length: int) -> LlamaPass | None:
+def pass_of(model: Any, length: int, quantization: str = "none") -> LlamaPass | None:
     """A pass for this model, or None where the stock model must do: another architecture or
     device, layers that somebody has replaced, or logits that differ from the stock model's.
 
-    The stock model's own products are gone afterwards: use one or the other.
+    ``quantization``: ``none``, or ``int4`` for the products inside the blocks; raises
+    ``EngineError`` where that is not possible. The stock model's own products are gone
+    afterwards: use one or the other.
     """
+    if quantization == "none":
+        return _made(model, length, linear_of, "fp32" if model.dtype == torch.float32 else "bf16")
+    try:
+        made = _made(model, length, four_bit_linear_of, "int4")
+    except ValueError as error:
+        raise EngineError(f"{_NO_FOUR_BITS} ({error}).") from error
+    if made is None:
+        raise EngineError(f"{_NO_FOUR_BITS}.")
+    return made
+
+
+_NO_FOUR_BITS = (
+    "The model's weights cannot be held in 4 bits here: that takes a Llama-shaped model without "
+    "adapters, in bf16 on a CPU. Set model.quantization to none"
+)
+
+
+def _made(model: Any, length: int, make: Make, precision: str) -> LlamaPass | None:
     if not _is_known(model):
         return None
-    made = LlamaPass(model, length)
-    if not _agrees(model, made):
+    made = LlamaPass(model, length, make)
+    if not _agrees(model, made, _NOISE[precision]):
         return None
     _empty(model)
     return made
@@ -161,7 +187,7 @@ def _is_known(model: Any) -> bool:
 
 
 @torch.inference_mode()
-def _agrees(model: Any, made: LlamaPass) -> bool:
+def _agrees(model: Any, made: LlamaPass, noise: float) -> bool:
     """Whether both give the same logits for a probe, up to the noise of the precision."""
     ids = torch.arange(_PROBE)[None] * 997 % len(made._embedding)
     stock = model(ids).logits.float()
@@ -173,7 +199,6 @@ def _agrees(model: Any, made: LlamaPass) -> bool:
     ]
     ours = made(ids, where, blocks, _PROBE).float()
     spread = float(stock.std())
-    noise = 0.1 if model.dtype != torch.float32 else 1e-3
     return bool((stock - ours).abs().mean() <= noise * max(spread, 1e-6))
 
 
@@ -183,15 +208,15 @@ def _probe(dtype: torch.dtype) -> Where:
     return Where(first=0, rows=1, end=_PROBE, positions=places, mask=mask)
 
 
-def _layer(block: Any) -> _Layer:
+def _layer(block: Any, make: Make) -> _Layer:
     attention, mlp = block.self_attn, block.mlp
     return _Layer(
         norm_in=block.input_layernorm.weight.detach(),
-        qkv=linear_of(*joined([attention.q_proj, attention.k_proj, attention.v_proj])),
-        out=linear_of(attention.o_proj.weight, attention.o_proj.bias),
+        qkv=make(*joined([attention.q_proj, attention.k_proj, attention.v_proj])),
+        out=make(attention.o_proj.weight, attention.o_proj.bias),
         norm_mid=block.post_attention_layernorm.weight.detach(),
-        gate_up=linear_of(*joined([mlp.gate_proj, mlp.up_proj])),
-        down=linear_of(mlp.down_proj.weight, mlp.down_proj.bias),
+        gate_up=make(*joined([mlp.gate_proj, mlp.up_proj])),
+        down=make(mlp.down_proj.weight, mlp.down_proj.bias),
     )
 
 

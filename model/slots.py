@@ -117,9 +117,12 @@ class Slots:
     ``model``: a causal language model of transformers with full attention in each layer.
     ``slots``: how many rows can decode; ``length``: positions in a row; ``kept``: rows for
     prompts that are kept. Their numbers: ``reading_rows``, ``scoring_row``, ``kept_rows``.
+    ``quantization``: see ``model.llama.pass_of``.
     """
 
-    def __init__(self, model: Any, slots: int, length: int, kept: int = 0) -> None:
+    def __init__(
+        self, model: Any, slots: int, length: int, kept: int = 0, quantization: str = "none"
+    ) -> None:
         self._model = model
         self._additive = model.config._attn_implementation == "eager"
         self._dtype = model.dtype
@@ -133,7 +136,7 @@ class Slots:
         rows = self.kept_rows.stop
         self._layers = [SlotLayer(self._step, rows, length) for _ in range(layers)]
         self._cache = Cache(layers=list(self._layers))
-        self._own = pass_of(model, length)
+        self._own = pass_of(model, length, quantization)
         if own := self._own:
             self._blocks = [
                 layer.blocks(own.kv_heads, own.size, self._dtype) for layer in self._layers

@@ -59,6 +59,7 @@ class TransformersEngine:
     ``model.loading.load_model``. ``threads``: CPU threads of the model. ``read_tokens``: prompt
     tokens read in one step, which is what others wait at most for somebody's long prompt.
     ``kept_prompts``: prompts that ended and stay in memory, for others that begin alike.
+    ``quantization``: ``none``, or ``int4`` for weights of 4 bits on a CPU.
     ``pinned``: the digest that the weights must have. ``offload``: folder for the layers of a model
     that is larger than memory. ``adapters``: folders of LoRA weights by their names.
     ``progress`` is called, in the engine's thread, with a line per stage of the start.
@@ -78,6 +79,7 @@ class TransformersEngine:
         max_queued: int = 1024,
         read_tokens: int = 256,
         kept_prompts: int = 8,
+        quantization: str = "none",
         pinned: str | None = None,
         offload: str | None = None,
         adapters: Mapping[str, str] | None = None,
@@ -87,7 +89,7 @@ class TransformersEngine:
         self._device, self._dtype, self._context_length = device, dtype, context_length
         self._slots, self._threads = slots, threads
         self._max_queued, self._read_tokens = max_queued, read_tokens
-        self._kept_prompts = kept_prompts
+        self._kept_prompts, self._quantization = kept_prompts, quantization
         self._pinned, self._offload, self._adapters = pinned, offload, adapters or {}
         self._progress = progress
         self._tokenizer: HfChatTokenizer | None = None
@@ -316,12 +318,13 @@ class TransformersEngine:
             placing=Placing(Path(self._offload), {}) if self._offload else None,
             adapters=adapters,
         )
-        slots = Slots(loaded.model, self._slots, loaded.context_length, self._kept_prompts)
+        length, kept = loaded.context_length, self._kept_prompts
+        slots = Slots(loaded.model, self._slots, length, kept, self._quantization)
         # The first passes choose kernels and take memory: better now than in a request.
         slots.read([0] * min(16, loaded.context_length), 0)
         slots.decode([0] * self._slots, [0] * self._slots)
         self._tokenizer, self._vocabulary = loaded.tokenizer, loaded.vocabulary
-        self._description = _description(files, loaded, digests)
+        self._description = _description(files, loaded, digests, self._quantization)
         return Batch(
             slots, limit=self._slots, end_ids=loaded.end_ids, read_tokens=self._read_tokens
         )
@@ -382,14 +385,15 @@ def _use_threads(threads: int) -> None:
 
 
 def _description(
-    files: ModelFiles, loaded: "Loaded", adapters: Mapping[str, str]
+    files: ModelFiles, loaded: "Loaded", adapters: Mapping[str, str], quantization: str
 ) -> EngineDescription:
+    bits = "" if quantization == "none" else f"-{quantization}"
     return EngineDescription(
         name="transformers",
         model=files.name,
         revision=files.revision,
         weights_digest=files.digest,
-        precision=loaded.precision,
+        precision=loaded.precision + bits,
         attention=loaded.attention,
         context_length=loaded.context_length,
         versions=library_versions(),

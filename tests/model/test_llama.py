@@ -98,3 +98,41 @@ def test_products_laid_out_anew_are_the_plain_products(dtype: str, rows: int) ->
     for own in (None, bias):
         wanted = functional.linear(x, weight, own).float()
         assert torch.allclose(linear_of(weight, own)(x).float(), wanted, atol=0.1, rtol=0.02)
+
+
+def test_weights_that_come_from_16_levels_stay_what_they_are() -> None:
+    import torch
+    from torch.nn import functional
+
+    from model.linears import GROUP, four_bit_linear_of
+
+    torch.manual_seed(3)
+    levels = torch.randint(0, 16, (64, 4, GROUP))
+    levels[..., 0], levels[..., 1] = 0, 15
+    weight = (levels * 0.25 - 2).view(64, -1).bfloat16()
+    product = four_bit_linear_of(weight, torch.ones(64).bfloat16())
+    for rows in (1, 4, 5, 40):
+        x = torch.randn(rows, 4 * GROUP).bfloat16()
+        wanted = functional.linear(x.float(), weight.float(), torch.ones(64))
+        assert torch.allclose(product(x).float(), wanted, atol=0.1, rtol=0.02)
+
+
+def test_few_rows_and_many_go_through_the_same_weights() -> None:
+    import torch
+
+    from model.linears import four_bit_linear_of
+
+    torch.manual_seed(4)
+    product = four_bit_linear_of(torch.randn(64, 128).bfloat16())
+    x = torch.randn(8, 128).bfloat16()
+    few = torch.cat([product(x[:4]), product(x[4:])])
+    assert torch.allclose(product(x).float(), few.float(), atol=0.2, rtol=0.02)
+
+
+def test_4_bits_are_refused_where_they_cannot_be(tiny_folder: Path) -> None:
+    from model.engine import EngineError
+    from model.llama import pass_of
+
+    with pytest.raises(EngineError, match=r"Set model\.quantization to none"):
+        pass_of(load(tiny_folder), 64, "int4")  # fp32
+    assert pass_of(load(tiny_folder, "bfloat16"), 64, "int4") is not None

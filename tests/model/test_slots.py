@@ -22,7 +22,7 @@ def model(
 ) -> Any:
     """``own``: through ``model.llama``; the others through transformers' pass."""
     if request.param == "stock":
-        monkeypatch.setattr("model.slots.pass_of", lambda model, length: None)
+        monkeypatch.setattr("model.slots.pass_of", lambda *_: None)
     attention = "eager" if request.param == "eager" else "sdpa"
     with quiet_libraries():
         import torch
