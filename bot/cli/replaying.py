@@ -149,6 +149,7 @@ def order_of(
         root=root or cache_root() / "replays",
         bootstrap_servers=settings.kafka.bootstrap_servers,
         client=options(settings.kafka),
+        limits=settings.limits,
         fit=fit,
         same_model=not (target.any_model or target.overrides),
         score=target.score,

@@ -139,9 +139,13 @@ def is_private(planned: Planned) -> bool:
 def is_same_model(decision: DecisionRecorded, engine: EngineDescription) -> bool:
     """Whether the weights that answered are those of this engine."""
     recorded = decision.engine
-    return recorded is not None and (recorded.model, recorded.weights_digest) == (
+    if recorded is None:
+        return False
+    adapter = engine.adapters.get(recorded.adapter) if recorded.adapter else None
+    return (recorded.model, recorded.weights_digest, recorded.adapter_digest) == (
         engine.model,
         engine.weights_digest,
+        adapter,
     )
 
 

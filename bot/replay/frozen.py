@@ -93,7 +93,11 @@ class Frozen:
         same = is_same_model(decision, self._engine.describe())
         asked, how = self._prompt(prompt, same=same), _sampling(sampling)
         request = GenerationRequest(
-            f"replay/{decision.decision_id}/{next(_requests)}", asked, how, priority=PRIORITY
+            f"replay/{decision.decision_id}/{next(_requests)}",
+            asked,
+            how,
+            priority=PRIORITY,
+            adapter=decision.engine.adapter if same and decision.engine else self._setup.adapter,
         )
         try:
             generation = await self._engine.generate(request)
@@ -122,7 +126,8 @@ class Frozen:
         if output is None or not output.token_ids:
             return None
         try:
-            return await self._engine.score(prompt, output.token_ids, how)
+            adapter = decision.engine.adapter if decision.engine else None
+            return await self._engine.score(prompt, output.token_ids, how, adapter)
         except (NotSupported, RequestRefused):
             return None
 

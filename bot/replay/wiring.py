@@ -13,12 +13,15 @@ from pathlib import Path
 from typing import Any
 
 from bot.errors import Trouble
+from bot.facts import DEFAULTS
+from bot.rates import LiveLimits
 from bot.replay.compare import Naming
 from bot.replay.door import Door, NoDoor, results_door
 from bot.replay.folder import Folder, utc_now
 from bot.replay.frozen import Frozen
 from bot.replay.log import Held, Log
 from bot.replay.plan import Plan, Tell, make_plan
+from bot.replay.rebuilt import Rebuilt
 from bot.replay.run import Progress, Replay, Way
 from bot.replay.wanted import Wanted
 from bot.values import Setup
@@ -40,6 +43,7 @@ class Order:
     root: Path
     bootstrap_servers: str
     client: dict[str, Any] = field(default_factory=dict)
+    limits: LiveLimits = DEFAULTS
     fit: Callable[[Engine], None] = lambda engine: None
     same_model: bool = True
     score: bool = True
@@ -102,7 +106,7 @@ async def _run(order: Order, folder: Folder, plan: Plan, log: Log, told: Told) -
         bot = order.setup.bot
         replay = Replay(
             log,
-            way_of(order, engine, log),
+            way_of(order, engine, log, folder.path / "views"),
             door,
             folder,
             naming,
@@ -114,8 +118,10 @@ async def _run(order: Order, folder: Folder, plan: Plan, log: Log, told: Told) -
         await replay.run(plan)
 
 
-def way_of(order: Order, engine: Engine, log: Log) -> Way:
-    """How the decisions of this order are made again."""
+def way_of(order: Order, engine: Engine, log: Log, scratch: Path) -> Way:
+    """How the decisions of this order are made again. ``scratch``: for the views."""
+    if order.mode == "rebuilt":
+        return Rebuilt(log, order.setup, engine, scratch, limits=order.limits)
     return Frozen(order.setup, engine, same_model=order.same_model, score=order.score)
 
 
