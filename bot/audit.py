@@ -112,7 +112,7 @@ def decision_record(
         reply_ids=reply_ids,
         context=tuple(post.item() for post in trace.context),
         prompt=_prompt(trace.composed),
-        engine=_copied(EngineRecord, trace.engine),
+        engine=_engine(trace.engine, setup.adapter),
         sampling=_copied(SamplingRecord, trace.sampling),
         output=_copied(OutputRecord, trace.generation),
         rules=trace.rules,
@@ -154,6 +154,22 @@ def dead_letter_record(
         code_version=setup.code_version,
         settings_digest=setup.settings_digest,
         recorded_at=now,
+    )
+
+
+def _engine(told: EngineDescription | None, adapter: str | None) -> EngineRecord | None:
+    if told is None:
+        return None
+    return EngineRecord(
+        name=told.name,
+        model=told.model,
+        revision=told.revision,
+        weights_digest=told.weights_digest,
+        precision=told.precision,
+        attention=told.attention,
+        versions=dict(told.versions),
+        adapter=adapter,
+        adapter_digest=told.adapters.get(adapter) if adapter else None,
     )
 
 

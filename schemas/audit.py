@@ -67,7 +67,8 @@ class PromptRecord(Payload):
 
 
 class EngineRecord(Payload):
-    """Which weights answered; ``versions`` maps a library to its version."""
+    """Which weights answered; ``versions`` maps a library to its version. ``adapter``: name of the
+    LoRA weights over them, if any, and the digest of those."""
 
     name: Str
     model: Str
@@ -76,6 +77,8 @@ class EngineRecord(Payload):
     precision: Str
     attention: Str
     versions: dict[Str, Str] = Field(default_factory=dict)
+    adapter: Str | None = None
+    adapter_digest: Str | None = None
 
 
 class SamplingRecord(Payload):

@@ -7,10 +7,11 @@ import pytest
 
 from bot.conversation import Decision, answer
 from bot.memory import NoKnowledge
+from bot.replay.compare import is_same_model
 from bot.reply import seed_of
 from bot.values import Limits, Setup, Source
 from model.echo import EchoEngine
-from model.engine import Generation, GenerationRequest, Sampling
+from model.engine import EngineDescription, Generation, GenerationRequest, Sampling
 from schemas.audit import RuleVerdict
 from tests.bot.make import BOB, BOT, NOW, asked, direct, mention, post, run_of, setup
 
@@ -97,6 +98,30 @@ async def test_a_good_answer_is_asked_for_once() -> None:
     assert decision.replies[0].text == FINE
     assert [request.sampling.temperature for request in engine.requests] == [0.3]
     assert [rule.verdict for rule in rules(decision, "worth-saying")] == ["pass"]
+
+
+class Adapted(Says):
+    """The same with LoRA weights."""
+
+    def describe(self) -> EngineDescription:
+        return replace(super().describe(), adapters={"polite": "sha256:1", "pirate": "sha256:2"})
+
+
+async def test_the_adapter_that_answers_is_asked_and_stands_on_the_record() -> None:
+    engine = Adapted(FINE, FINE)
+    decision = await decide(mention(), engine, replace(setup(), adapter="pirate"))
+    assert [request.adapter for request in engine.requests] == ["pirate"]
+    record = decision.record
+    assert record.engine is not None
+    assert (record.engine.adapter, record.engine.adapter_digest) == ("pirate", "sha256:2")
+    told = engine.describe()
+    assert is_same_model(record, told)
+    assert not is_same_model(record, replace(told, adapters={"pirate": "sha256:3"}))
+    assert not is_same_model(record, replace(told, adapters={}))
+    plain = await decide(mention(), engine)
+    assert plain.record.engine is not None
+    assert plain.record.engine.adapter is None
+    assert is_same_model(plain.record, replace(told, adapters={}))
 
 
 async def test_a_long_answer_is_one_decision_with_several_replies() -> None:
