@@ -133,8 +133,8 @@ def _tokens(choice: Mapping[str, Any]) -> tuple[tuple[int, ...] | None, tuple[fl
         found: list[Any] = [row.get("id") for row in rows]
         values: list[Any] = [row.get("logprob") for row in rows]
     else:
-        found = [_named_id(token) for token in probs.get("tokens") or ()]
-        values = list(probs.get("token_logprobs") or ())
+        found = [_named_id(token) for token in _list(probs.get("tokens"))]
+        values = _list(probs.get("token_logprobs"))
     if ids is None and found:
         ids = _ids(found)
     return ids, _logprobs(values)
@@ -158,7 +158,7 @@ def _named_id(token: Any) -> int | None:
 
 
 def _finish(where: str, reason: Any) -> FinishReason | None:
-    if reason is None:
+    if reason is None or not isinstance(reason, str):
         return None
     if reason in _BROKEN_OFF:
         raise ServerFaulty(f"{where} broke off a reply. Look at that server's log.")
@@ -178,6 +178,10 @@ def _counted(usage: Mapping[str, Any], model: str) -> Piece:
 
 def _count(value: Any) -> int | None:
     return value if type(value) is int and value > 0 else None
+
+
+def _list(value: Any) -> list[Any]:
+    return value if isinstance(value, list) else []
 
 
 def _text(value: Any) -> str:

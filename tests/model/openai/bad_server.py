@@ -21,6 +21,7 @@ class BadServer:
     def __init__(self, *, slots: int = 64, latency_ms: float = 0) -> None:
         self.fault: Fault | None = None
         self.fault_of_pages: Fault | None = None
+        self.fault_of_scores: Fault | None = None
         self.asked: list[Request] = []
         self.open = 0  # requests for replies that it works on now
         self.most = 0
@@ -68,6 +69,9 @@ class BadServer:
                 )
             else:
                 await (self.fault_of_pages or self.echo)(request, reply)
+            return
+        if self.fault_of_scores and request.json.keys() & {"prompt_logprobs", "echo"}:
+            await self.fault_of_scores(request, reply)
             return
         is_look = request.json["max_tokens"] == 1
         if not is_look:
