@@ -182,7 +182,13 @@ def input_fact(raw: Raw) -> Input:
 
 def _review_fact(raw: Raw, key: Key, event: str | None) -> Input:
     """The bot asks itself to look at a reply again: any outcome will do, but exactly one."""
-    lane = ("review", json.loads(raw.value or b"")["source"]["uri"])
+    data = json.loads(raw.value or b"")
+    source, change = data["source"]["uri"], data["change"]
+    # Deletions overtake edits, and that of the source overtakes the others.
+    what = "edits" if not change.get("deleted") else "deletions"
+    if what == "deletions" and change["uri"] == source:
+        what = "retractions"
+    lane = (what, source)
     return Input(key, "", None, lane, (), event, digest(raw))
 
 
