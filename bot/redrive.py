@@ -25,8 +25,8 @@ from bot.observe import Position
 from bot.settings import KafkaSettings
 from consumers import transactions
 from consumers.batches import RawBatch, needs_raw_batch, record_size
+from consumers.closing import bounded
 from consumers.errors import BrokerUnreachable
-from consumers.group import bounded
 from consumers.reader import Bound, Range, RangeReader, range_reader
 from schemas import names
 from schemas.dead_letters import (

@@ -9,9 +9,8 @@ import asyncio
 import itertools
 import time
 from collections import deque
-from collections.abc import Callable, Coroutine, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from typing import Any
 
 import structlog
 from aiokafka import AIOKafkaConsumer, TopicPartition
@@ -21,20 +20,19 @@ from aiokafka.errors import KafkaConnectionError, KafkaError
 
 from consumers import batches, quiet
 from consumers.backoff import full_jitter
+from consumers.closing import bounded
 from consumers.config import WorkerConfig
 from consumers.errors import (
     BrokerUnreachable,
     OffsetBeyondEnd,
     PartitionsDiffer,
     TopicMissing,
-    told,
 )
 from consumers.offsets import Committed
 from consumers.transactions import read_committed_offset
 
 log = structlog.get_logger(__name__)
 
-_STOP_TIMEOUT_S = 5.0
 # A topic that was just created is not known to every broker at once.
 _METADATA_TRIES = 8
 _METADATA_PAUSE_S = 0.25
@@ -221,16 +219,6 @@ async def check_topics(config: WorkerConfig, admin: AIOKafkaAdminClient) -> dict
     if len({counts[name] for name in names}) > 1:
         raise PartitionsDiffer({name: counts[name] for name in names})
     return {name: counts[name] for name in names}
-
-
-async def bounded(closing: Coroutine[Any, Any, object]) -> None:
-    """Await a stop that may hang or fail; never longer than a few seconds."""
-    task = asyncio.ensure_future(closing)
-    done, _ = await asyncio.wait([task], timeout=_STOP_TIMEOUT_S)
-    if not done:
-        task.cancel()
-    elif not task.cancelled() and (error := task.exception()) is not None:
-        log.debug("stop failed", error=told(error))
 
 
 async def _set_within(event: asyncio.Event, seconds: float) -> bool:

@@ -15,8 +15,8 @@ from aiokafka.admin import AIOKafkaAdminClient
 from aiokafka.errors import KafkaError
 
 from consumers import batches
+from consumers.closing import bounded
 from consumers.errors import BrokerUnreachable, RangeGone, TopicMissing
-from consumers.group import bounded
 from consumers.records import to_record
 from schemas.record import Record
 

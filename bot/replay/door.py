@@ -20,8 +20,8 @@ from aiokafka import AIOKafkaProducer
 from aiokafka.errors import KafkaConnectionError, KafkaError
 
 from bot.errors import Trouble
+from consumers.closing import bounded
 from consumers.errors import BrokerUnreachable
-from consumers.group import bounded
 from schemas import names
 from schemas.codec import encode
 from schemas.envelope import Envelope

@@ -15,8 +15,8 @@ from pathlib import Path
 
 from aiokafka import AIOKafkaConsumer, TopicPartition
 
+from consumers.closing import bounded
 from consumers.errors import ConsumersError
-from consumers.group import bounded
 from consumers.metrics import Metrics
 from consumers.views.follow import FollowConfig, Follower, new_consumer
 from consumers.views.store import Position, Store, error_name, positions_of, reading

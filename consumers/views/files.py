@@ -16,8 +16,8 @@ from urllib.parse import quote
 from aiokafka import AIOKafkaConsumer, TopicPartition
 from aiokafka.errors import KafkaError
 
+from consumers.closing import bounded
 from consumers.errors import ConsumersError
-from consumers.group import bounded
 from consumers.views.compare import following
 from consumers.views.follow import FollowConfig, new_consumer, sources_of
 from consumers.views.store import (

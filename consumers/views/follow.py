@@ -26,8 +26,8 @@ from aiokafka.errors import KafkaError, OffsetOutOfRangeError
 from consumers import batches
 from consumers.backoff import full_jitter
 from consumers.batches import BatchTooLarge
+from consumers.closing import bounded
 from consumers.errors import BrokerUnreachable, PartitionsDiffer, TopicMissing, told
-from consumers.group import bounded
 from consumers.metrics import Metrics
 from consumers.records import to_record
 from consumers.views.followed import Followed, News, OtherLog
