@@ -148,7 +148,8 @@ class _Walk:
     def faults(self) -> Iterator[Fault]:
         """Raises ``_Stop`` where it is lost."""
         for member in self._expected:
-            yield from self._added()
+            if not self._is_here(member):
+                yield from self._added()
             self._later.discard(member.name)
             entry = entry_at(self.data, self.at)
             if entry is not None and entry.name in self._later:
@@ -208,6 +209,11 @@ class _Walk:
             self.at = entry.end
         else:
             raise _Stop(member.name, f"says {entry.size} bytes; it had {member.bytes}")
+
+    def _is_here(self, member: Member) -> bool:
+        """Whether its bytes are where they must be, whatever their header says."""
+        end = self.at + header_length(member.name) + member.bytes
+        return member.bytes > 0 and self._is_intact(member, end)
 
     def _is_intact(self, member: Member, end: int) -> bool:
         found = self.data[end - member.bytes : end]
