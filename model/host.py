@@ -16,6 +16,7 @@ import os
 import signal
 import socket
 import sys
+from collections.abc import Awaitable, Callable
 from typing import Any
 
 import structlog
@@ -97,29 +98,29 @@ class Host(asyncio.Protocol):
     def _handle(self, message: ToEngine) -> None:
         match message:
             case Start():
-                self._run(0, self._start(message))
+                self._run(0, lambda: self._start(message))
             case Ask(number=number):
-                self._run(number, self._answer(message))
+                self._run(number, lambda: self._answer(message))
             case Judge(number=number):
-                self._run(number, self._judge(message))
+                self._run(number, lambda: self._judge(message))
             case Cancel(number=number) if number in self._tasks:
                 self._cancelled.add(number)
-                self._run(-number, self._cancel(number))
+                self._run(-number, lambda: self._cancel(number))
             case Forget(number=number) if task := self._tasks.get(number):
                 task.cancel()
 
-    def _run(self, number: int, work: Any) -> None:
+    def _run(self, number: int, work: Callable[[], Awaitable[None]]) -> None:
         task = self._tasks[number] = self._loop.create_task(self._guarded(number, work))
         task.add_done_callback(lambda _: self._forget(number))
 
     def _forget(self, number: int) -> None:
-        del self._tasks[number]
+        self._tasks.pop(number, None)
         self._cancelled.discard(number)
 
-    async def _guarded(self, number: int, work: Any) -> None:
+    async def _guarded(self, number: int, work: Callable[[], Awaitable[None]]) -> None:
         """Whatever comes of it, whoever asked hears."""
         try:
-            await work
+            await work()
         except EngineError as error:
             self.say(Failed(number, error.code, str(error)))
         except Exception as error:  # a fault of ours: only its kind, it may quote a prompt
