@@ -105,7 +105,8 @@ def ready(
     if state is None or not is_ready():
         return "503 Service Unavailable", {"ready": False, "why": "starting"}
     if stats is not None and stats.state == "failing":
-        why = f"the engine keeps failing, it was started again {stats.restarts} times"
+        again = f"keeps failing, it was started again {stats.restarts} times"
+        why = f"the engine {again if stats.restarts else 'has no server that answers'}"
         return "503 Service Unavailable", {"ready": False, "why": why}
     partitions = {f"{p.topic}/{p.partition}": p.state for p in state.partitions}
     if not state.is_ready:
