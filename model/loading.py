@@ -49,8 +49,9 @@ def load_model(
 
     ``device``: ``auto``, ``cpu``, ``cuda`` or ``cuda:N``; several GPUs share a model under
     ``auto``. ``dtype``: ``auto``, ``bf16``, ``fp16`` or ``fp32``, also by torch's long names.
-    ``slots``: rows that it is to answer with, for the estimate of its memory. ``placing``: how to
-    spread a model that is larger than a device. ``adapters``: folders of LoRA weights by name.
+    ``slots``: rows that are to answer or to be kept, for the estimate of its memory. ``placing``:
+    how to spread a model that is larger than a device. ``adapters``: folders of LoRA weights by
+    name.
     """
     with quiet_libraries():
         try:

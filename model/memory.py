@@ -16,6 +16,7 @@ import psutil
 from model.engine import EngineError
 from model.folder import Tensor
 
+BESIDE = 3  # rows beside those that answer or are kept: two are read into, one is scored
 RESERVE = 256 * 1024**2  # bytes for activations, buffers and the libraries
 WIDTHS = {"bf16": 2, "fp16": 2, "fp32": 4}
 _CGROUP = Path("/sys/fs/cgroup")
@@ -48,10 +49,10 @@ def need_of(
     slots: int,
     context_length: int,
 ) -> Need:
-    """``width``: bytes of one number in memory; ``slots``: rows that answer (one more reads)."""
+    """``width``: bytes of one number in memory; ``slots``: rows that answer or are kept."""
     weights = sum(t.count * width if t.is_float else t.size for t in tensors.values())
     row = per_token(config, width) * context_length
-    return Need(weights, row, row * (slots + 1))
+    return Need(weights, row, row * (slots + BESIDE))
 
 
 def per_token(config: Mapping[str, Any], width: int) -> int:
@@ -92,7 +93,7 @@ def require_room(
     wanted = need.total if at_once else need.least
     if wanted <= there:
         return
-    rows = slots + 1 if at_once else 1
+    rows = slots + BESIDE if at_once else 1
     raise EngineError(
         f"The model {name} does not fit into {where}: {_gb(need.weights)} for its weights, "
         f"{_gb(need.row * rows)} for keys and values ({rows} times {_gb(need.row)}, at its full "
@@ -103,9 +104,12 @@ def require_room(
 
 def _todo(need: Need, there: int, slots: int, at_once: bool) -> str:
     left = there - need.weights - RESERVE
-    fitting = left // need.row - 1 if need.row else slots
+    fitting = left // need.row - BESIDE if need.row else slots
     if at_once and 1 <= fitting < slots:
-        return f"Set model.slots to {fitting} or less, or a shorter model.context_length."
+        return (
+            f"Set model.slots and model.kept_prompts to {fitting} together or less, or a shorter "
+            "model.context_length."
+        )
     if left > 0:
         return "Set a shorter model.context_length, a smaller model, or give it more memory."
     return "Choose a smaller model (model.name), a smaller model.dtype, or give it more memory."

@@ -314,7 +314,7 @@ class TransformersEngine:
             device=self._device,
             dtype=self._dtype,
             context_length=self._context_length,
-            slots=self._slots,
+            slots=self._slots + self._kept_prompts,
             placing=Placing(Path(self._offload), {}) if self._offload else None,
             adapters=adapters,
         )
