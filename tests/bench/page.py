@@ -31,6 +31,8 @@ MEANING: Mapping[str, str] = {
     " reply readable by others. The ratio is to a plain produce → consume round trip.",
     "P6": "Whether a few slow answers hold the many short ones up: the short ones' 99th"
     " percentile beside slow ones, over the same alone.",
+    "P7": "How the engine on a processor compares with what one would otherwise run there. The"
+    " ratio is replies per second over those of llama.cpp on the same cores, by turns.",
     "P8": "How long the partitions of a worker that was killed stay unanswered.",
     "view-rebuild": "How fast what the bot remembers comes back from Kafka when its files are gone,"
     " and how soon a worker is ready when they are there. The ratio is to reading the same log"

@@ -23,6 +23,7 @@ ORDER = (
     "P2",
     "P5",
     "P6",
+    "P7",
     "P8",
     "view-rebuild",
     "context-lookup",

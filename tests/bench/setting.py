@@ -73,6 +73,13 @@ class Child:
     def alive(self) -> bool:
         return self._process.returncode is None
 
+    async def tell(self, **order: Any) -> None:
+        """One line to a program that reads its standard input; it needs ``orders``."""
+        if self._process.stdin is None:
+            raise RuntimeError("the child takes no orders")
+        self._process.stdin.write(json.dumps(order).encode() + b"\n")
+        await self._process.stdin.drain()
+
     async def drain(self) -> None:
         """Read what it prints and forget it, so that it never waits for us."""
         if self._process.stdout is not None:
@@ -157,12 +164,15 @@ async def start(
     name: str,
     environment: Mapping[str, str] | None = None,
     cwd: Path = ROOT,
+    orders: bool = False,
 ) -> Child:
-    """A child whose errors go to ``<name>.log`` of the setting's folder."""
+    """A child whose errors go to ``<name>.log`` of the setting's folder. ``orders``: it is told
+    things on its standard input."""
     log = setting.folder / f"{name}.log"
     with log.open("ab") as errors:
         process = await asyncio.create_subprocess_exec(
             *command,
+            stdin=asyncio.subprocess.PIPE if orders else None,
             stdout=asyncio.subprocess.PIPE,
             stderr=errors,
             cwd=cwd,
