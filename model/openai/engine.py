@@ -355,7 +355,7 @@ class OpenAIEngine:
 
     def _body(self, server: Server, job: Job) -> dict[str, Any]:
         request = job.request
-        model = request.adapter or server.model
+        model = _name(server, request)
         if server.by_ids:
             prompt = body_of_ids(model, request.prompt.token_ids)
         else:
@@ -364,8 +364,18 @@ class OpenAIEngine:
         return {**prompt, **words, **server.extras}
 
 
+def _name(server: Server, request: GenerationRequest) -> str:
+    """What to call the model, or the adapter on top of it."""
+    if request.adapter is None:
+        return server.model
+    # SGLang wants both; vLLM serves an adapter as a model of its own.
+    is_both = server.dialect.kind == "sglang"
+    return f"{server.model}:{request.adapter}" if is_both else request.adapter
+
+
 def _require_model(endpoint: Endpoint, server: Server, job: Job, piece: Piece) -> None:
-    if piece.model and piece.model not in {*server.names, server.model, job.request.adapter}:
+    known = {*server.names, server.model, job.request.adapter, _name(server, job.request)}
+    if piece.model and piece.model not in known:
         raise WrongModel(
             f"{endpoint.where} answers with another model than {server.model}. Check what it "
             "serves, and what stands between Twite and that server."
