@@ -52,17 +52,32 @@ def start_echo() -> Iterator[Start]:
         process.close()
 
 
+def running(*arguments: str) -> Iterator[EchoProcess]:
+    """A server while its module's tests run."""
+    process = EchoProcess(*arguments)
+    yield process
+    process.close()
+
+
 @pytest.fixture(scope="module")
 def echo() -> Iterator[EchoProcess]:
     """One that answers at once."""
-    process = EchoProcess("--slots", "32")
-    yield process
-    process.close()
+    yield from running("--slots", "32")
+
+
+@pytest.fixture(scope="module")
+def second_echo() -> Iterator[EchoProcess]:
+    """Another one."""
+    yield from running("--slots", "32")
 
 
 @pytest.fixture(scope="module")
 def slow_echo() -> Iterator[EchoProcess]:
     """One that takes an hour."""
-    process = EchoProcess("--latency-ms", "3600000", "--slots", "1000")
-    yield process
-    process.close()
+    yield from running("--latency-ms", "3600000", "--slots", "1000")
+
+
+@pytest.fixture(scope="module")
+def second_slow_echo() -> Iterator[EchoProcess]:
+    """Another one."""
+    yield from running("--latency-ms", "3600000", "--slots", "1000")

@@ -34,3 +34,22 @@ class TestByTokenIds(EngineContract):
         engine = await started(slow_echo, slots=3, total=3600.0)
         yield engine
         await engine.stop()
+
+
+@pytest.mark.slow  # the same once more, and no faster
+class TestOverTwoServers(EngineContract):
+    @pytest.fixture
+    async def engine(
+        self, echo: EchoProcess, second_echo: EchoProcess
+    ) -> AsyncIterator[OpenAIEngine]:
+        engine = await started(echo, second_echo)
+        yield engine
+        await engine.stop()
+
+    @pytest.fixture
+    async def slow_engine(
+        self, slow_echo: EchoProcess, second_slow_echo: EchoProcess
+    ) -> AsyncIterator[OpenAIEngine]:
+        engine = await started(slow_echo, second_slow_echo, slots=3, total=3600.0)
+        yield engine
+        await engine.stop()
