@@ -87,6 +87,12 @@ def _result(samples: Sequence[Mapping[str, Any]], rounds: int, seconds: float) -
                 f"Tokens a second beside an idle loop: {of(True, idle, 'tokens_per_s'):.0f}, in the"
                 f" same process {of(False, idle, 'tokens_per_s'):.0f}."
             ),
+            (
+                "Tokens a second of processor time, of both processes, beside a busy loop:"
+                f" {of(True, busy, 'tokens_per_core_s'):.1f}, in the same process"
+                f" {of(False, busy, 'tokens_per_core_s'):.1f}; that depends less on what else the"
+                " machine does."
+            ),
             f"The engine's own process takes {of(True, busy, 'engine_mib'):,.0f} MiB.",
         ],
     )

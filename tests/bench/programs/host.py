@@ -22,6 +22,7 @@ from schemas import codec
 from schemas.record import Record
 from tests.bench.mentions import some_mention
 from tests.bench.programs.toy import spec, tell
+from tests.bench.setting import processor_s
 from tests.bench.stats import percentile
 
 TICK_S = 0.005
@@ -77,15 +78,16 @@ async def _while(
     ]
     before, started = _tokens(engine), time.monotonic()
     own = psutil.Process()
-    used = own.cpu_times()
+    used, used_by_all = own.cpu_times(), processor_s(own.pid)
     await asyncio.sleep(seconds)
     elapsed, tokens = time.monotonic() - started, _tokens(engine) - before
-    now = own.cpu_times()
+    now, all_now = own.cpu_times(), processor_s(own.pid)
     stopping.set()
     await asyncio.gather(*tasks)
     return {
         "duty": duty,
         "tokens_per_s": tokens / elapsed,
+        "tokens_per_core_s": tokens / (all_now - used_by_all),
         "late_p50_ms": 1000 * percentile(late, 50),
         "late_p99_ms": 1000 * percentile(late, 99),
         "late_max_ms": 1000 * max(late),
