@@ -271,7 +271,7 @@ class ModelSettings(Group):
     adapters: dict[str, str] = {}
     """Folders of LoRA adapters by name, as ``peft`` saves them: ``{"polite": "/srv/polite"}``."""
     adapter: str | None = None
-    """Which of them answers; unset: the model as it is."""
+    """Which of them answers (``openai``: its name on the servers); unset: the model as it is."""
     offload: str | None = None
     """Folder for the layers of a model that is larger than memory, which is slow; unset: such a
     model is refused."""
@@ -326,7 +326,7 @@ class ModelSettings(Group):
 
     @model_validator(mode="after")
     def _known_adapter(self) -> Self:
-        if self.adapter is not None and self.adapter not in self.adapters:
+        if self.engine == "transformers" and self.adapter not in (None, *self.adapters):
             raise ValueError(f"adapter: {self.adapter!r} is not among the adapters")
         return self
 

@@ -116,3 +116,16 @@ def test_ssl_makes_a_context_that_checks_the_broker() -> None:
 
     context = KafkaSettings(security_protocol="SSL").client_options()["ssl_context"]
     assert context.verify_mode is ssl.CERT_REQUIRED
+
+
+def test_an_adapter_that_answers_is_one_of_those_that_there_are() -> None:
+    with pytest.raises(ValidationError, match="'polite' is not among the adapters"):
+        ModelSettings(adapter="polite", adapters={"pirate": "/srv/pirate"})
+    assert ModelSettings(adapter="pirate", adapters={"pirate": "/srv/pirate"}).adapter == "pirate"
+    assert ModelSettings(adapter="polite", engine="openai").adapter == "polite"  # the servers know
+
+
+@pytest.mark.parametrize("digest", ["", "abc", "sha256:abc", "md5:" + "0" * 64])
+def test_a_digest_that_is_none_is_refused(digest: str) -> None:
+    with pytest.raises(ValidationError):
+        ModelSettings(weights_digest=digest)
