@@ -22,7 +22,7 @@ from typing import Any, TypeVar
 
 import structlog
 
-from bot import heap
+from bot import interpreter
 from bot.activity import Activity, tell
 from bot.clients import cluster_id, options, require_topics
 from bot.guards import require_fit
@@ -105,7 +105,7 @@ async def _with_engine(
     engine = running.engine = engine or engine_of(settings.model)
     try:
         if await _unless(stopping, _start(engine, settings)):
-            with heap.settled():
+            with interpreter.tuned():
                 await _answer(settings, engine, stopping, running, cluster)
     finally:
         await engine.stop()

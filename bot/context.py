@@ -210,9 +210,10 @@ def without_call(post: Post | Message, bot_id: str) -> str:
     A small model reads the bot's handle as a name to talk about. A post that is nothing but
     the mention keeps it.
     """
-    data = post.text.encode()
-    ours = (f for f in post.facets if f.type == "mention" and f.account_id == bot_id)
-    start = 0
+    ours = [f for f in post.facets if f.type == "mention" and f.account_id == bot_id]
+    if not ours:
+        return post.text.lstrip() or post.text
+    data, start = post.text.encode(), 0
     for facet in sorted(ours, key=lambda facet: facet.byte_start):
         if data[start : facet.byte_start].strip():
             break

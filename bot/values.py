@@ -33,6 +33,7 @@ GONE_MEANWHILE = "deleted meanwhile"
 
 # Widest first: the narrower of two is the one further on.
 _WIDTHS = tuple(Visibility)
+_KNOWN = {visibility.value: visibility for visibility in Visibility}
 _OPEN = frozenset({Visibility.PUBLIC, Visibility.UNLISTED})
 
 
@@ -176,7 +177,7 @@ def visibility_of(post: Post | Message) -> Visibility | None:
     """Who may see it; none where the word is unknown."""
     if isinstance(post, Message):
         return Visibility.DIRECT
-    return Visibility(post.visibility) if post.visibility in _WIDTHS else None
+    return _KNOWN.get(post.visibility)
 
 
 def narrowest(*visibilities: Visibility) -> Visibility:

@@ -4,7 +4,8 @@ In: views on disk with a million posts, and the steps of the bot that gather a c
 root first, posts beside, quoted posts, the bot's own replies, and for each author whether they
 want to be left out. Each lookup asks about a post drawn by chance, as a mention that carries
 nothing but itself. Meanwhile another thread writes new posts into the same file, as in a worker.
-The files were just written, so the system has them in its page cache. No Kafka takes part.
+The interpreter is tuned as a worker does it. The files were just written, so the system has them
+in its page cache. No Kafka takes part.
 """
 
 import asyncio
@@ -20,6 +21,7 @@ from typing import Any
 
 from aiokafka import TopicPartition
 
+from bot import interpreter
 from bot.events import Person, addressed, mention, post
 from bot.gather import gather
 from bot.known import KnowledgeOfViews
@@ -56,10 +58,12 @@ def _measure(setting: Setting, count: int, lookups: int) -> Result:
         conversation = stores["conversation"]
         _build(conversation, count)
         setting.say(f"{count:,} posts, {conversation.used_bytes() / 2**20:,.0f} MiB")
-        quiet = _look_up(stores, _questions(count, lookups))
+        with interpreter.tuned():
+            quiet = _look_up(stores, _questions(count, lookups))
         setting.say(_said("alone", quiet))
     path = conversation.path
     with ExitStack() as stack:
+        stack.enter_context(interpreter.tuned())
         writing = stack.enter_context(_Writing(setting.folder, count))
         paths = {view.name: Files(setting.folder, "bench", view.name, 0).path(0) for view in VIEWS}
         busy = _look_up_paths(paths, _questions(count, lookups))
