@@ -46,7 +46,7 @@ class LiveLimits(BaseModel):
     stops a pile-on. The person's own questions don't count."""
     overall: str = "1000000 per hour"
     """Most answers of all workers together (of each worker, where quotas are in memory)."""
-    corrections_per_reply: str = "3 per minute; 10 per 10 minutes"
+    corrections_per_reply: str = "6 per minute; 30 per 10 minutes"
     """Most corrections of one reply because posts that it was built on were edited. What is beyond
     waits, and of the edits that wait for one post the last one counts; what has to be taken
     back, or was deleted, never waits."""
