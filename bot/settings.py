@@ -30,7 +30,7 @@ _STORAGE = re.compile(
     r"|rediss?://(?:[^@/]*@)?(?:\[[0-9A-Fa-f:.]+\]|[^\s@/:\[\]]+):[0-9]{1,5}(?:/[0-9]*)?(?:\?.*)?"
 )
 _ENDPOINT = re.compile(
-    r"https?://(?:\[[0-9A-Fa-f:.]+\]|[^\s,:/@?#\[\]]+)(?::[0-9]{1,5})?(?:/[^\s,?#@]*)?"
+    r"https?://(?:\[[0-9A-Fa-f:.]+\]|[^\s,:/@?#\[\]]+)(?::([0-9]{1,5}))?(?:/[^\s,?#@]*)?"
 )
 _DEVICE = re.compile(r"auto|cpu|mps|cuda(?::[0-9]{1,3})?")
 
@@ -248,7 +248,9 @@ class OpenAISettings(Group):
     @classmethod
     def _web_addresses(cls, value: str) -> str:
         addresses = [address.strip() for address in value.split(",")]
-        if not all(map(_ENDPOINT.fullmatch, addresses)) or len({*addresses}) < len(addresses):
+        found = [_ENDPOINT.fullmatch(address) for address in addresses]
+        ports = [int(match[1] or 1) for match in found if match]
+        if not all(found) or not all(0 < port < 65_536 for port in ports) or _twice(addresses):
             raise ValueError(
                 "must be http://host:port or https://host:port, each once, without a user or a key"
             )
@@ -507,6 +509,10 @@ def json_value(value: Any) -> Any:
 
 def _secret(value: SecretStr | None) -> str | None:
     return value.get_secret_value() if value else None
+
+
+def _twice(values: list[str]) -> bool:
+    return len(set(values)) < len(values)
 
 
 def _path(value: Path | None) -> str | None:

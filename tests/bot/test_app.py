@@ -4,16 +4,19 @@ import asyncio
 import json
 import logging
 from collections.abc import Iterator, Sequence
+from dataclasses import fields
 from typing import Any
 
 import pytest
 import structlog
+from pydantic import SecretStr
 
 from bot.app import (
     TOPIC_TRIES,
     Running,
     _unless,
     engine_of,
+    openai_options,
     places,
     run_worker,
     setup_of,
@@ -28,6 +31,7 @@ from bot.settings import (
     KafkaSettings,
     LoggingSettings,
     ModelSettings,
+    OpenAISettings,
     Settings,
     WorkerSettings,
 )
@@ -36,6 +40,8 @@ from consumers.metrics import ViewState, WorkerState
 from model.echo import EchoEngine
 from model.engine import Capacity
 from model.hosted.engine import HostedEngine
+from model.openai.engine import OpenAIEngine
+from model.openai.options import Options
 from model.transformers_engine import TransformersEngine
 from schemas.topics import TOPICS
 
@@ -68,6 +74,21 @@ async def test_the_echo_engine_is_built_without_a_model() -> None:
     assert isinstance(engine, EchoEngine)
     await engine.start()
     assert engine.capacity().slots == 3
+
+
+def test_servers_of_a_model_are_asked_as_the_settings_say() -> None:
+    openai = OpenAISettings(
+        endpoints="http://gpu-1:8000, https://gpu-2/v1", api_key=SecretStr("sk-1"), total_s=50
+    )
+    settings = ModelSettings(engine="openai", slots=99, openai=openai)
+    assert isinstance(engine_of(settings), OpenAIEngine)
+    options = openai_options(settings)
+    assert options.endpoints == ("http://gpu-1:8000", "https://gpu-2/v1")
+    assert (options.api_key, options.slots, options.total) == ("sk-1", 99, 50)
+    # Whoever gives up last must be the worker, which tries again.
+    assert openai_options(ModelSettings()).total < WorkerSettings().deadline_s
+    made = {field.name for field in fields(Options)} - {"max_queued"}
+    assert made <= {name.removesuffix("_s") for name in (*OpenAISettings.model_fields, "slots")}
 
 
 def test_a_real_model_gets_a_process_of_its_own_unless_that_is_switched_off() -> None:

@@ -7,6 +7,7 @@ from bot.settings import (
     BotSettings,
     KafkaSettings,
     ModelSettings,
+    OpenAISettings,
     Settings,
     WorkerSettings,
     known_fields,
@@ -58,11 +59,26 @@ def test_names_that_other_programs_rely_on() -> None:
         (ModelSettings, {"device": "tpu"}),
         (ModelSettings, {"device": "cuda:first"}),
         (KafkaSettings, {"security_protocol": "SASL_SSL"}),
+        (OpenAISettings, {"endpoints": ""}),
+        (OpenAISettings, {"endpoints": "gpu-1:8000"}),
+        (OpenAISettings, {"endpoints": "ftp://gpu-1"}),
+        (OpenAISettings, {"endpoints": "http://user:key@gpu-1"}),
+        (OpenAISettings, {"endpoints": "http://gpu-1:99999"}),
+        (OpenAISettings, {"endpoints": "http://gpu-1:0"}),
+        (OpenAISettings, {"endpoints": "http://gpu-1?key=1"}),
+        (OpenAISettings, {"endpoints": "http://gpu-1,http://gpu-1"}),
+        (OpenAISettings, {"endpoints": "http://gpu-1,"}),
+        (OpenAISettings, {"retry_share": 1.5}),
     ],
 )
 def test_values_out_of_range_are_refused(group: type, values: dict[str, object]) -> None:
     with pytest.raises(ValidationError):
         group(**values)
+
+
+def test_addresses_of_model_servers_may_be_several_and_have_a_path() -> None:
+    told = "http://gpu-1:8000/v1, https://models.example.org/llama ,http://[::1]:1"
+    assert OpenAISettings(endpoints=told).endpoints == told.replace(" ", "")
 
 
 def test_addresses_of_brokers_may_be_several_and_ipv6() -> None:
