@@ -2,8 +2,8 @@
 
 A thread of its own serves them, so that they still answer when the event loop does not; each
 answer asks the loop for the worker's state and waits for it a bounded time. Alive: the loop
-turns. Ready: the group has assigned, every assigned partition is open, the engine is up or is just
-being started again.
+turns and the engine has not given up. Ready: the group has assigned, every assigned partition is
+open, the engine is up or is just being started again.
 """
 
 import asyncio
@@ -71,7 +71,7 @@ def application(
             case "/metrics":
                 return cast("Iterable[bytes]", exposition(environ, start))
             case "/livez":
-                return _answer(start, *alive(status))
+                return _answer(start, *alive(status, engine))
             case "/readyz":
                 return _answer(start, *ready(status, is_ready, engine))
         return _answer(start, "404 Not Found", {"pages": ["/livez", "/readyz", "/metrics"]})
@@ -79,15 +79,21 @@ def application(
     return app
 
 
-def alive(status: Callable[[], WorkerState | None]) -> tuple[str, dict[str, Any]]:
-    """200 while the event loop answers and the reading loop turns."""
+def alive(
+    status: Callable[[], WorkerState | None],
+    engine: Callable[[], EngineStats | None] = lambda: None,
+) -> tuple[str, dict[str, Any]]:
+    """200 while the event loop answers, the reading loop turns and the engine has not given up
+    for good (one in the worker's own process may; only a new worker helps then)."""
     try:
-        state = status()
+        state, stats = status(), engine()
     except TimeoutError:
         return "503 Service Unavailable", {"alive": False, "why": "the event loop is stuck"}
     if state is not None and state.loop_lag_seconds > STALLED_S:
         why = f"nothing was read for {state.loop_lag_seconds:.0f} s"
         return "503 Service Unavailable", {"alive": False, "why": why}
+    if state is not None and stats is not None and stats.state == "stopped":
+        return "503 Service Unavailable", {"alive": False, "why": "the engine has given up"}
     return "200 OK", {"alive": True}
 
 
@@ -104,6 +110,8 @@ def ready(
         return "503 Service Unavailable", {"ready": False, "why": "the event loop is stuck"}
     if state is None or not is_ready():
         return "503 Service Unavailable", {"ready": False, "why": "starting"}
+    if stats is not None and stats.state == "stopped":
+        return "503 Service Unavailable", {"ready": False, "why": "the engine has given up"}
     if stats is not None and stats.state == "failing":
         again = f"keeps failing, it was started again {stats.restarts} times"
         why = f"the engine {again if stats.restarts else 'has no server that answers'}"

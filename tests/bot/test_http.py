@@ -184,6 +184,19 @@ def test_an_engine_that_keeps_failing_is_told_and_one_that_is_just_away_is_not()
         assert f'twite_engine_state{{state="{state}"}} 1.0' in metrics
 
 
+def test_an_engine_that_has_given_up_needs_a_new_worker() -> None:
+    given_up = EngineStats(state="stopped")
+    for state, wanted in (
+        (worker_state(), 503),
+        (None, 200),
+    ):  # before there is a worker, it starts
+        pages = application(lambda state=state: state, lambda: True, Metrics(), lambda: given_up)  # type: ignore[misc]
+        with serving(ANY, pages) as port:
+            status, body = get(port, "/livez")
+            assert (status, "given up" in body) == (wanted, wanted == 503)
+            assert get(port, "/readyz")[0] == 503
+
+
 def test_views_are_in_the_metrics() -> None:
     pages = application(lambda: worker_state(views=(view(ready=True),)), lambda: True, Metrics())
     with serving(ANY, pages) as port:
