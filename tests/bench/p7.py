@@ -45,7 +45,7 @@ async def run(setting: Setting) -> Result:
     samples: list[dict[str, Any]] = []
     async with AsyncExitStack() as stack:
         programs = {
-            OURS: await stack.enter_async_context(ours(setting, threads())),
+            OURS: (await stack.enter_async_context(ours(setting, threads())))[0],
             THEIRS: await stack.enter_async_context(_theirs(setting, best)),
         }
         for program in programs.values():
@@ -65,13 +65,17 @@ def threads() -> int:
 
 
 @asynccontextmanager
-async def ours(setting: Setting, count: int, **engine: Any) -> AsyncIterator[Child]:
-    """Our engine in a program of its own, ready; ``engine``: further settings of it."""
+async def ours(
+    setting: Setting, count: int, environment: Mapping[str, str] | None = None, **engine: Any
+) -> AsyncIterator[tuple[Child, dict[str, Any]]]:
+    """Our engine in a program of its own, and what it told when it was ready; ``count``: of its
+    threads, ``engine``: further settings of it."""
     asked = {"slots": SLOTS, "threads": count, **engine}
     command = [sys.executable, "-m", "tests.bench.programs.motor", json.dumps({"engine": asked})]
-    program = await start(setting, command, name=setting.name("motor"), orders=True)
-    async with _ready(program):
-        yield program
+    name = setting.name("motor")
+    program = await start(setting, command, name=name, environment=environment, orders=True)
+    async with _ready(program) as told:
+        yield program, told
 
 
 @asynccontextmanager
@@ -91,10 +95,9 @@ async def _theirs(setting: Setting, trial: Mapping[str, Any]) -> AsyncIterator[C
 
 
 @asynccontextmanager
-async def _ready(program: Child) -> AsyncIterator[Child]:
+async def _ready(program: Child) -> AsyncIterator[dict[str, Any]]:
     try:
-        await program.news("ready", ANSWER_S)
-        yield program
+        yield await program.news("ready", ANSWER_S)
     finally:
         await program.stop()
 

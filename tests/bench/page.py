@@ -27,6 +27,8 @@ MEANING: Mapping[str, str] = {
     "P2": "How full the slots are kept when answers are slow: replies per second over slots ÷"
     " latency, which nobody can exceed. Beside it what each framework promises, what it lost,"
     " doubled or put out of order over three kill -9, and the processor time of one reply.",
+    "P3": "What the way from Kafka and back costs where a real model answers: the tokens per second"
+    " of the whole worker over those of its engine alone with the same requests.",
     "P5": "What the runtime adds to the time of an answer: from the mention in the log to its"
     " reply readable by others. The ratio is to a plain produce → consume round trip.",
     "P6": "Whether a few slow answers hold the many short ones up: the short ones' 99th"
@@ -44,6 +46,9 @@ MEANING: Mapping[str, str] = {
     "own-process": "What it brings that the engine has a process of its own: beside a worker's"
     " event loop that has work, tokens per second over those of the same engine in the worker's"
     " process; how late that loop wakes; and memory.",
+    "first-token": "How long people wait for the first token, how long a worker's engine takes to"
+    " start, and the memory that it holds.",
+    "long-beside-short": "Whether long answers hold up short ones while slots are free.",
     "soak": "Whether anything grows: memory, tasks and open files over steady load.",
 }
 

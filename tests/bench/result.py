@@ -21,6 +21,7 @@ ORDER = (
     "P1",
     "P1-conversation",
     "P2",
+    "P3",
     "P5",
     "P6",
     "P7",
@@ -29,6 +30,8 @@ ORDER = (
     "context-lookup",
     "retraction",
     "own-process",
+    "first-token",
+    "long-beside-short",
     "soak",
 )
 _COMPARE: Mapping[str, Callable[[float, float], bool]] = {"<=": operator.le, ">=": operator.ge}
