@@ -147,6 +147,7 @@ def dead_letter_record(
             offset=record.offset,
             source=source[0] if source else None,
             id=source[1] if source else None,
+            timestamp_ms=record.timestamp_ms,
             redrive_of=redrive_of(record),
         ),
         source_ref=source_ref(asked.data) if asked else None,
@@ -170,6 +171,7 @@ def _engine(told: EngineDescription | None, adapter: str | None) -> EngineRecord
         versions=dict(told.versions),
         adapter=adapter,
         adapter_digest=told.adapters.get(adapter) if adapter else None,
+        context_length=told.context_length,
     )
 
 
@@ -180,6 +182,7 @@ def _input(asked: Asked) -> InputRef:
         offset=asked.offset,
         source=asked.envelope.source,
         id=asked.envelope.id,
+        timestamp_ms=asked.timestamp_ms,
         redrive_of=asked.redrive_of,
     )
 

@@ -316,6 +316,7 @@ class ReviewsHandler:
                 offset=record.offset,
                 source=review.envelope.source,
                 id=review.envelope.id,
+                timestamp_ms=record.timestamp_ms,
                 redrive_of=redrive_of(record),
             ),
             source_ref=review.data.source,

@@ -18,7 +18,9 @@ Trust = Literal["trusted", "untrusted"]
 class InputRef(Payload):
     """Where the input stands; ``source`` and ``id`` are the event's, null if unreadable.
 
-    ``redrive_of``: where it failed before, ``topic/partition/offset``, if it was re-driven.
+    ``timestamp_ms``: when Kafka took it in (ms since 1970; negative where it did not say): the
+    audit outlives the input. ``redrive_of``: where it failed before, ``topic/partition/offset``,
+    if it was re-driven.
     """
 
     topic: Id
@@ -26,6 +28,7 @@ class InputRef(Payload):
     offset: Count
     source: Id | None = None
     id: Id | None = None
+    timestamp_ms: Int | None = None
     redrive_of: Id | None = None
 
 
@@ -68,7 +71,8 @@ class PromptRecord(Payload):
 
 class EngineRecord(Payload):
     """Which weights answered; ``versions`` maps a library to its version. ``adapter``: name of the
-    LoRA weights over them, if any, and the digest of those."""
+    LoRA weights over them, if any, and the digest of those. ``context_length``: in tokens; it
+    bounds how long a prompt may be."""
 
     name: Str
     model: Str
@@ -79,6 +83,7 @@ class EngineRecord(Payload):
     versions: dict[Str, Str] = Field(default_factory=dict)
     adapter: Str | None = None
     adapter_digest: Str | None = None
+    context_length: Count | None = None
 
 
 class SamplingRecord(Payload):

@@ -24,6 +24,7 @@ ALWAYS: Final[dict[str, Look]] = {
 DECIDED: Final[dict[str, Look]] = {
     "id of the input event": lambda data: data.input.id,
     "source of the input event": lambda data: data.input.source,
+    "when Kafka took the input in": lambda data: data.input.timestamp_ms is not None,
     "what the input is about": lambda data: data.source_ref,
     "conversation": lambda data: data.conversation_id,
     "verdicts of the rules": lambda data: data.rules,
@@ -43,6 +44,7 @@ ASKED: Final[dict[str, Look]] = {
     "engine": lambda data: data.engine,
     "revision of the model": lambda data: data.engine and data.engine.revision,
     "digest of the weights": lambda data: data.engine and data.engine.weights_digest,
+    "context length of the model": lambda data: data.engine and data.engine.context_length,
     "versions of the libraries": lambda data: data.engine and data.engine.versions,
     "sampling and seed": lambda data: data.sampling,
     "output": lambda data: data.output,

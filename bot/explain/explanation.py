@@ -231,9 +231,9 @@ def _because(decided: Decided, rules: Sequence[Step]) -> Step | None:
 
 def _input(case: Case) -> dict[str, Any]:
     """The input, when Kafka took it in, and whether it is there still."""
-    told = case.decided.data.input
-    record = case.input
-    time = None if record is None else _time(record.timestamp_ms)
+    told, record = case.decided.data.input, case.input
+    taken_ms = told.timestamp_ms if record is None else record.timestamp_ms
+    time = None if taken_ms is None or taken_ms < 0 else _time(taken_ms)
     return {
         "at": str(case.decided.input),
         "id": told.id,

@@ -111,6 +111,7 @@ async def test_the_record_explains_the_reply(echo: EchoEngine) -> None:
         "offset": 7,
         "source": "/platform",
         "id": "event-1",
+        "timestamp_ms": NOW_MS,
         "redrive_of": None,
     }
     assert record.reply_ids == (decision.replies[0].reply_id,)
