@@ -157,7 +157,11 @@ def convert(gguf: Path, target: Path) -> None:
         import torch
         from transformers import AutoModelForCausalLM, AutoTokenizer, GgufConfig
 
-        where = {"gguf_file": gguf.name, "local_files_only": True}
+        where = {
+            "gguf_file": gguf.name,
+            "local_files_only": True,
+            "trust_remote_code": False,
+        }
         tokenizer = AutoTokenizer.from_pretrained(gguf.parent, **where)
         if _splits_digits(gguf):
             _split_digits(tokenizer)
