@@ -70,7 +70,7 @@ class Frozen:
     async def begin(self, loaded: Loaded) -> "FrozenCase":
         """Raises ``CannotReplay``."""
         decision = loaded.decision
-        if decision is None:
+        if decision is None or loaded.why is not None:
             raise CannotReplay(loaded.why or NotReplayed.UNKNOWN_ID)
         self._require_model(decision)
         return FrozenCase(self, loaded, decision)

@@ -27,11 +27,11 @@ _STRETCH = re.compile(r"([a-zA-Z0-9._-]+)/(\d{1,9})(?:/(\d{1,18})(?:(-)(\d{1,18}
 
 @dataclass(frozen=True, slots=True)
 class Stretch:
-    """Offsets ``first`` to ``last`` of one partition, both included; no ``last``: to the end."""
+    """Offsets ``first`` to ``last`` of one partition, both included; none: as far as it goes."""
 
     topic: str
     partition: int
-    first: int = 0
+    first: int | None = None
     last: int | None = None
 
     @classmethod
@@ -48,18 +48,20 @@ class Stretch:
                 status=USAGE,
             )
         topic, partition, first, dash, last = match.groups()
-        start = int(first or 0)
-        end = int(last) if last else None if dash or first is None else start
-        if end is not None and end < start:
+        start = int(first) if first else None
+        end = int(last) if last else None if dash else start
+        if start is not None and end is not None and end < start:
             raise Trouble(f"{text!r} ends before it begins.", where="--range", status=USAGE)
         return cls(topic, int(partition), start, end)
 
     def holds(self, topic: str, partition: int, offset: int) -> bool:
         """Whether a record stands in it."""
-        inside = offset >= self.first and (self.last is None or offset <= self.last)
+        inside = offset >= (self.first or 0) and (self.last is None or offset <= self.last)
         return inside and (topic, partition) == (self.topic, self.partition)
 
     def __str__(self) -> str:
+        if self.first is None:
+            return f"{self.topic}/{self.partition}"
         end = "" if self.last is None else self.last
         return f"{self.topic}/{self.partition}/{self.first}-{end}"
 
