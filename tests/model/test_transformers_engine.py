@@ -72,6 +72,7 @@ class TestDefaultModel(EngineContract):
     """The default model; one engine for all tests, since it outlives their event loops."""
 
     many = 8
+    crowd = 24
 
     @pytest.fixture
     async def engine(self, shared: TransformersEngine) -> TransformersEngine:
