@@ -20,7 +20,7 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from itertools import islice
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
 from bot.app import setup_of
 from bot.settings import Settings
@@ -34,7 +34,8 @@ from tests.trials.talks import prompts
 PRECISIONS = ("fp32", "bf16")
 TEMPERATURES = (0.0, 0.7)
 TOGETHER = 16
-BLOCK = 64  # prompts of one piece of work
+MODES = ("together", "alone", "scored")
+BLOCK = 32  # prompts of one piece of work
 CONTROLS = 2  # of a block, for each control
 MORE = 3  # exit status: run again
 
@@ -45,7 +46,7 @@ class Work:
 
     precision: str
     temperature: float
-    mode: str  # alone, together, scored
+    mode: str
     block: int
 
 
@@ -54,12 +55,18 @@ class Results:
 
     def __init__(self, path: Path) -> None:
         self._path = path
-        lines = path.read_text("utf-8").splitlines() if path.exists() else []
+        self._read()
+
+    def _read(self) -> None:
+        text = self._path.read_text("utf-8") if self._path.exists() else ""
+        lines = text.split("\n")[:-1]  # the last one is whole when it ends
         self.rows: list[dict[str, Any]] = [json.loads(line) for line in lines]
         self._done = {self._key(row): row["found"] for row in self.rows}
 
     def of(self, work: Work) -> Any:
-        """What was found for a piece of work, None where it is still to be done."""
+        """What was found for a piece of work, None where it is still to be done. Two runs, of
+        another precision each, may share the file."""
+        self._read()
         return self._done.get((work.precision, work.temperature, work.mode, work.block))
 
     def add(self, work: Work, found: Any) -> None:
@@ -67,10 +74,9 @@ class Results:
             "precision": work.precision, "temperature": work.temperature,
             "mode": work.mode, "block": work.block, "found": found,
         }  # fmt: skip
-        self.rows.append(row)
-        self._done[self._key(row)] = found
-        with self._path.open("a", encoding="utf-8") as file:
-            file.write(json.dumps(row) + "\n")
+        with self._path.open("ab", buffering=0) as file:  # one write: nobody else's in between
+            file.write(json.dumps(row).encode() + b"\n")
+        self._read()
 
     def _key(self, row: dict[str, Any]) -> tuple[str, float, str, int]:
         return row["precision"], row["temperature"], row["mode"], row["block"]
@@ -86,35 +92,31 @@ class Trial:
     threads: int
     late: Callable[[], bool]
 
-    def run(self, precisions: Sequence[str]) -> bool:
+    async def run(self, precision: str) -> bool:
         """Whether all is done."""
-        for precision in precisions:
-            asyncio.run(self._answer(precision))
-            if not self.late():
-                self._judge(precision)
-            if self.late():
-                return False
-        return True
-
-    def _open(self, precision: str, modes: Sequence[str]) -> list[Work]:
-        blocks = range(-(-len(self.asked) // BLOCK))
-        every = [Work(precision, t, m, b) for b in blocks for t in TEMPERATURES for m in modes]
-        return [work for work in every if self.results.of(work) is None]
-
-    async def _answer(self, precision: str) -> None:
-        left = self._open(precision, ("together", "alone"))
+        left = self._open(precision)
         if not left:
-            return
+            return True
         engine = TransformersEngine(dtype=precision, slots=TOGETHER, threads=self.threads)
         await engine.start()
         try:
+            read = await asyncio.to_thread(reader, precision, self.threads)
             for work in left:
                 if self.late():
-                    return
-                self.results.add(work, await self._replies(engine, work))
+                    return False
+                judged = work.mode == "scored"
+                self.results.add(
+                    work, self._margins(read, work) if judged else await self._replies(engine, work)
+                )
                 print(work, flush=True)
         finally:
             await engine.stop()
+        return True
+
+    def _open(self, precision: str) -> list[Work]:
+        blocks = range(-(-len(self.asked) // BLOCK))
+        every = [Work(precision, t, m, b) for b in blocks for t in TEMPERATURES for m in MODES]
+        return [work for work in every if self.results.of(work) is None]
 
     async def _replies(self, engine: TransformersEngine, work: Work) -> list[list[int]]:
         at_once = asyncio.Semaphore(TOGETHER if work.mode == "together" else 1)
@@ -132,17 +134,6 @@ class Trial:
 
     def sampling_of(self, number: int, temperature: float) -> Sampling:
         return replace(self.sampling, temperature=temperature, seed=number)
-
-    def _judge(self, precision: str) -> None:
-        left = self._open(precision, ("scored",))
-        if not left:
-            return
-        read = reader(precision, self.threads)
-        for work in left:
-            if self.late():
-                return
-            self.results.add(work, self._margins(read, work))
-            print(work, flush=True)
 
     def _margins(self, read: "Read", work: Work) -> dict[str, list[list[float]]]:
         """Name of the run to the margins of each of its replies."""
@@ -217,7 +208,8 @@ def main(arguments: Sequence[str]) -> int:
     end = time.monotonic() + options.seconds
     sampling = replace(setup.sampling, max_tokens=options.tokens)
     trial = Trial(asked, sampling, results, options.threads, lambda: time.monotonic() > end)
-    return 0 if trial.run(cast("list[str]", options.precision or PRECISIONS)) else MORE
+    done = [asyncio.run(trial.run(one)) for one in options.precision or PRECISIONS]
+    return 0 if all(done) else MORE
 
 
 def _short(found: Iterator[Prompt], longest: int) -> Iterator[Prompt]:
