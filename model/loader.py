@@ -36,8 +36,10 @@ def host_engine(
     started; a name that is not known is told by the start."""
     from model.hosted.engine import HostedEngine
     from model.hosted.keeper import Care
+    from model.threads import thread_counts
 
-    return HostedEngine(engine, settings, care=Care(hang_s=hang_s), progress=progress)
+    care = Care(hang_s=hang_s, environment=thread_counts(settings.get("threads", 1)))
+    return HostedEngine(engine, settings, care=care, progress=progress)
 
 
 def build_tokenizer(

@@ -19,6 +19,13 @@ ENVIRONMENT = {
 }
 
 
+def thread_counts(threads: int) -> dict[str, str]:
+    """Variables for a process whose model uses so many threads: its libraries then start no more,
+    which on a large machine takes memory for each core. What is set already stays."""
+    wanted = {"OMP_NUM_THREADS": str(threads), "OPENBLAS_NUM_THREADS": "1"}
+    return {name: value for name, value in wanted.items() if name not in os.environ}
+
+
 def configure_environment() -> None:
     """Set what is not set yet. Call it first thing in the process: torch reads it once."""
     for name, value in ENVIRONMENT.items():

@@ -127,7 +127,7 @@ def _variables(more: Mapping[str, str]) -> dict[str, str]:
     """Those of the process: it finds the same code as we do, wherever it is started."""
     root = str(Path(next(iter(model.__path__))).parent)
     path = os.pathsep.join(filter(None, (root, os.environ.get("PYTHONPATH"))))
-    return {**ENVIRONMENT, **more, **os.environ, "PYTHONPATH": path}
+    return {**ENVIRONMENT, **os.environ, **more, "PYTHONPATH": path}
 
 
 def _told(status: int) -> str:

@@ -11,7 +11,7 @@ import model
 from model.echo import EchoEngine
 from model.engine import ChatMessage, EngineError, ModelNotFound, Part
 from model.loader import ENGINES, build_engine, build_tokenizer
-from model.threads import ENVIRONMENT, configure_environment
+from model.threads import ENVIRONMENT, configure_environment, thread_counts
 from model.transformers_engine import TransformersEngine
 from model.weights import DEFAULT_MODEL
 
@@ -76,6 +76,13 @@ def test_torch_loads_only_when_a_model_starts() -> None:
     root = Path(next(iter(model.__path__))).parent
     done = subprocess.run([sys.executable, "-c", code], cwd=root, check=False)
     assert done.returncode == 0
+
+
+def test_threads_of_libraries_are_bounded_unless_somebody_chose(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(os, "environ", {"OPENBLAS_NUM_THREADS": "4"})
+    assert thread_counts(3) == {"OMP_NUM_THREADS": "3"}
 
 
 def test_the_environment_is_set_but_never_overridden(monkeypatch: pytest.MonkeyPatch) -> None:
