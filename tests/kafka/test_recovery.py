@@ -1,6 +1,8 @@
 """A group whose offsets are gone resumes from the audit, and answers nothing again."""
 
 import asyncio
+import os
+import signal
 import urllib.error
 import urllib.request
 import uuid
@@ -15,9 +17,9 @@ from confluent_kafka import TopicPartition as TopicPartitionOffset
 from confluent_kafka.admin import AdminClient
 
 from bot.app import run_worker
-from bot.ask import Asker, open_asker
+from bot.ask import Asker, open_asker, publish, to_output
 from bot.clients import producer
-from bot.events import Person, mention_of, message_to
+from bot.events import Person, account_changed, mention_of, message_to
 from bot.handlers import INPUT_TOPICS
 from bot.observe import open_reader, read_all
 from bot.recovery import finished_on_audit
@@ -205,3 +207,25 @@ async def test_health_and_metrics_of_a_worker(broker: LocalBroker) -> None:
             'twite_lag_records{partition="0",topic="feed.mentions"} 0.0',
         ):
             await shows(chosen, "/metrics", line)
+
+
+async def test_a_broker_that_stands_still_makes_no_worker_answer_against_an_opt_out(
+    broker: LocalBroker,
+) -> None:
+    """For so long that nobody can know what people want: not ready, and back when it is back."""
+    chosen, nobody = settings(broker, "stands still"), Person("acct-nobody", "nobody")
+    async with working(chosen) as asker:
+        await asked(asker, chosen, 1)
+        os.kill(broker.pid, signal.SIGSTOP)
+        try:
+            opting = to_output(account_changed(nobody, opted_out=True))
+            telling = asyncio.create_task(publish(asker.writer, opting))
+            await shows(chosen, "/readyz", "views are being read")
+            await shows(chosen, "/livez", '{"alive": true}')
+        finally:
+            os.kill(broker.pid, signal.SIGCONT)
+        await telling
+        outcome = await asker.ask(mention_of(chosen.bot, nobody, "Still there?"), PATIENCE_S)
+        assert outcome is not None
+        assert outcome.decision.reason == "opted-out"
+        await shows(chosen, "/readyz", '"ready": true')
