@@ -4,6 +4,7 @@ import asyncio
 import shutil
 import threading
 from collections.abc import AsyncIterator, Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +21,7 @@ from model.engine import (
 )
 from model.libraries import quiet_libraries
 from model.transformers_engine import MAX_FAILURES, TransformersEngine
-from tests.model.contract import QUESTIONS, EngineContract, ask, until
+from tests.model.contract import QUESTIONS, EngineContract, ask, assert_same, until
 
 pytestmark = pytest.mark.slow  # loads torch, which takes some seconds
 
@@ -314,3 +315,46 @@ async def test_stats_tell_how_full_the_cache_is(tiny: TransformersEngine) -> Non
     after = tiny.stats()
     assert after.cache_use == 0.0
     assert (after.steps or 0) > (before.steps or 0)
+
+
+async def talk(engine: TransformersEngine, name: str, how: dict[str, Any]) -> list[Any]:
+    """Three turns of a private talk, each with all that was said before; what came each time."""
+    said, made = "", []
+    for turn in range(3):
+        said += f" {QUESTIONS[turn]}"
+        request = replace(ask(engine, f"{name}{turn}", said, **how), cache_key=name)
+        made.append(await engine.generate(request))
+        said += f" {made[-1].text}"
+    return made
+
+
+@pytest.mark.parametrize("how", [{}, {"temperature": 0.9, "seed": 3, "repetition_penalty": 1.1}])
+async def test_replies_are_the_same_with_and_without_what_was_kept(
+    tiny_folder: Path, how: dict[str, Any]
+) -> None:
+    found = {}
+    for kept in (0, 4):
+        engine = tiny_engine(tiny_folder, kept_prompts=kept)
+        await engine.start()
+        found[kept] = [
+            made for name in "abc" for made in await talk(engine, f"{name * 9} talk", how)
+        ]
+        await engine.stop()
+    assert_same(found[4], found[0])
+    cached = {kept: [m.timings.cached_tokens for m in made] for kept, made in found.items()}
+    assert sum(cached[0]) == 0
+    assert all(cached[4][n] > 8 for n in (1, 2, 4, 5, 7, 8))
+
+
+async def test_4_bits_answer_and_are_told(tiny_folder: Path) -> None:
+    engine = tiny_engine(tiny_folder, dtype="bf16", quantization="int4")
+    await engine.start()
+    made = await engine.generate(ask(engine, "a"))
+    await engine.stop()
+    assert made.token_ids
+    assert engine.describe().precision == "bf16-int4"
+
+
+async def test_4_bits_where_they_cannot_be_end_the_start(tiny_folder: Path) -> None:
+    with pytest.raises(EngineError, match=r"model\.quantization"):
+        await tiny_engine(tiny_folder, quantization="int4").start()
