@@ -58,9 +58,10 @@ def fault_of(
         return Fault.REPETITION
     if len(words) <= SHORT:
         return None
-    if words == words_of(without_links(question.text[:LONGEST])):
+    if _are_of(words, without_links(question.text[:LONGEST])):
         return Fault.ASKERS_WORDS
-    return Fault.SAID_BEFORE if words in map(words_of, _before(context)) else None
+    said_before = any(_are_of(words, text) for text in _before(context))
+    return Fault.SAID_BEFORE if said_before else None
 
 
 def again(sampling: Sampling, reply: str, temperature: float) -> Sampling:
@@ -80,6 +81,12 @@ def verdict(fault: Fault | None, sampling: Sampling, *, last: bool) -> RuleVerdi
 def words_of(text: str) -> list[str]:
     """The words of a text, for comparing: no punctuation, case folded."""
     return list(_words(text[:LONGEST]))
+
+
+def _are_of(words: Sequence[str], text: str) -> bool:
+    """Whether these are the words of a text, looked at no further than they are."""
+    found = _words(text[:LONGEST])
+    return all(word == next(found, None) for word in words) and next(found, None) is None
 
 
 def is_repetition(words: Sequence[str]) -> bool:

@@ -11,6 +11,7 @@ Links of three kinds: ``hard_links`` are links whatever stands around them (sche
 make plain words of a domain. Next: ``bot/reply.py`` keeps replies free of them.
 """
 
+import functools
 import unicodedata
 from bisect import bisect_left, bisect_right
 from collections.abc import Callable, Iterable, Iterator
@@ -183,6 +184,7 @@ def merged(spans: Iterable[Span], text: str) -> list[Span]:
     return [Span(start, end, text[start:end]) for start, end in apart]
 
 
+@functools.lru_cache(maxsize=128)  # of a question, for its language and for its words
 def without_links(text: str) -> str:
     """``text`` with a blank in the place of every link and handle."""
     if is_plain(text):

@@ -9,6 +9,8 @@ value there, value not too large, headers, type, topic, the value's bytes, its J
 schema, its key (see ``codes.ErrorCode``).
 """
 
+import functools
+from collections.abc import Callable
 from typing import Any, Final
 
 from pydantic import BaseModel, ValidationError
@@ -19,25 +21,35 @@ from schemas.envelope import Envelope, Event
 from schemas.faults import Fault, Undecodable
 from schemas.fields import Payload, check_id
 from schemas.privacy import is_private
-from schemas.record import Output, Record
+from schemas.record import Header, Output, Record
 from schemas.topics import MAX_VALUE_BYTES, TOPICS
 from schemas.types import EVENT_TYPES, EventType, is_other_version
 
 __all__ = ["Undecodable", "decode", "encode", "is_private", "is_tombstone"]
 
+# Most records are decoded twice within a second: to be answered, and for the views.
+RECENT: Final = 2_000  # events that are kept
+SHORT: Final = 8 * 1024  # bytes of the value of one at most, so that all take some megabytes
+
 
 def decode(record: Record) -> Event[Any]:
     """The event on a record. Raises ``Undecodable``; ``is_tombstone`` is asked beforehand."""
     try:
-        return _decode(record)
+        value = record.value or b""
+        read: Callable[..., Event[Any]] = _lately if len(value) <= SHORT else _decode
+        return read(record.topic, record.key, record.value, record.headers)
     except Fault as fault:
         raise Undecodable(fault.code, fault.detail, is_private(record)) from None
 
 
 def is_tombstone(record: Record) -> bool:
     """Whether a record on a compacted topic deletes its key: no event, and no error."""
-    topic = TOPICS.get(record.topic)
-    return record.value is None and topic is not None and topic.cleanup == "compact"
+    return _is_tombstone(record.topic, record.value)
+
+
+def _is_tombstone(name: str, value: bytes | None) -> bool:
+    topic = TOPICS.get(name)
+    return value is None and topic is not None and topic.cleanup == "compact"
 
 
 def encode(topic: str, key: str | bytes | None, envelope: Envelope, data: BaseModel) -> Output:
@@ -60,23 +72,28 @@ def encode(topic: str, key: str | bytes | None, envelope: Envelope, data: BaseMo
     return Output(topic=topic, key=raw_key, value=value, headers=headers.write(envelope))
 
 
-def _decode(record: Record) -> Event[Any]:
-    value = _value(record)
-    envelope = headers.read(record.headers)
-    kind = _kind(envelope.type, record.topic)
+def _decode(
+    topic: str, key: bytes | None, value: bytes | None, given: tuple[Header, ...]
+) -> Event[Any]:
+    value = _checked(topic, value)
+    envelope = headers.read(given)
+    kind = _kind(envelope.type, topic)
     data = _validate(kind.model, json_text.parse(value))
-    _check_key(record.key, kind, data)
+    _check_key(key, kind, data)
     return Event(envelope, data)
 
 
-def _value(record: Record) -> bytes:
-    if record.value is None:
-        code = ErrorCode.TOMBSTONE if is_tombstone(record) else ErrorCode.NO_VALUE
+_lately = functools.lru_cache(maxsize=RECENT)(_decode)
+
+
+def _checked(topic: str, value: bytes | None) -> bytes:
+    if value is None:
+        code = ErrorCode.TOMBSTONE if _is_tombstone(topic, value) else ErrorCode.NO_VALUE
         raise Fault(code, "the value is null")
-    if len(record.value) > MAX_VALUE_BYTES:
-        detail = f"{len(record.value)} bytes, at most {MAX_VALUE_BYTES}"
+    if len(value) > MAX_VALUE_BYTES:
+        detail = f"{len(value)} bytes, at most {MAX_VALUE_BYTES}"
         raise Fault(ErrorCode.TOO_LARGE, detail)
-    return record.value
+    return value
 
 
 def _kind(name: str, topic: str) -> EventType:

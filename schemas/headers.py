@@ -25,6 +25,9 @@ OPTIONAL: Final = (
     "ce_correlationid",
     "ce_traceparent",
 )
+_SPECVERSION: Final = ("ce_specversion", SPECVERSION.encode())
+_CONTENT_TYPE: Final = ("content-type", CONTENT_TYPE.encode())
+_OPTIONAL: Final = tuple((name, name.removeprefix("ce_")) for name in OPTIONAL)
 _ATTRIBUTES: Final = ("id", "source", "type", "time", *(name[3:] for name in OPTIONAL))
 
 
@@ -44,16 +47,16 @@ def read(headers: Iterable[Header]) -> Envelope:
 
 def write(envelope: Envelope) -> tuple[Header, ...]:
     """The headers of an envelope, always in the same order. Raises ``ValueError`` over 8 KiB."""
-    values: dict[str, str | None] = {
-        "ce_specversion": SPECVERSION,
-        "ce_id": envelope.id,
-        "ce_source": envelope.source,
-        "ce_type": envelope.type,
-        "ce_time": format_time(envelope.time),
-        "content-type": CONTENT_TYPE,
-        **{name: getattr(envelope, name[3:]) for name in OPTIONAL},
-    }
-    headers = tuple((name, text.encode()) for name, text in values.items() if text is not None)
+    optional = [(name, getattr(envelope, attribute)) for name, attribute in _OPTIONAL]
+    headers = (
+        _SPECVERSION,
+        ("ce_id", envelope.id.encode()),
+        ("ce_source", envelope.source.encode()),
+        ("ce_type", envelope.type.encode()),
+        ("ce_time", format_time(envelope.time).encode()),
+        _CONTENT_TYPE,
+        *[(name, text.encode()) for name, text in optional if text is not None],
+    )
     for name, value in headers:
         if len(value) > MAX_HEADER_BYTES:
             raise ValueError(f"{name} is over {MAX_HEADER_BYTES} bytes")

@@ -1,5 +1,6 @@
 import contextlib
 import copy
+import dataclasses
 import json
 from typing import Any
 
@@ -7,7 +8,7 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from schemas.codec import decode, encode, is_tombstone
+from schemas.codec import SHORT, decode, encode, is_tombstone
 from schemas.codes import ErrorCode
 from schemas.envelope import Event
 from schemas.faults import Undecodable
@@ -190,6 +191,20 @@ def test_a_wrong_value_anywhere_names_its_place(place: tuple[str, ...], value: A
     inner[place[-1]] = value
     error = refused(record(MENTION_CREATED, data))
     assert (error.code, error.detail.split(":")[0]) == (ErrorCode.SCHEMA, ".".join(place))
+
+
+def test_what_was_decoded_lately_is_checked_anew_where_anything_else_differs() -> None:
+    right = record(MENTION_CREATED)
+    assert decode(right) is decode(dataclasses.replace(right, partition=1, offset=99))
+    assert refused(record(MENTION_CREATED, key=b"another")).code is ErrorCode.KEY_MISMATCH
+    assert refused(record(MENTION_CREATED, topic="feed.posts")).code is ErrorCode.WRONG_TOPIC
+    assert refused(record(MENTION_CREATED, headers=())).code is ErrorCode.HEADER_MISSING
+
+
+def test_large_events_are_not_kept() -> None:
+    large = record(MENTION_CREATED, value=with_member("x", b'"%s"' % (b"x" * SHORT)))
+    assert decode(large) == decode(record(MENTION_CREATED))
+    assert decode(large) is not decode(large)
 
 
 def test_the_value_may_have_exactly_1_mib() -> None:
