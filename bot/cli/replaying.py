@@ -35,6 +35,7 @@ from bot.files import read_regular
 from bot.preview import with_prompt
 from bot.prompt_room import require_room
 from bot.replay.folder import Folder
+from bot.replay.page import write_page
 from bot.replay.plan import Plan
 from bot.replay.report import CHANGED, Summary
 from bot.replay.run import Progress
@@ -294,6 +295,8 @@ def report(folder: Folder, *, html: Path | None, show: int, as_json: bool) -> Su
             shown += 1
             for line in case_lines(result):
                 out.print(line, soft_wrap=True)
+    if html is not None:
+        write_page(html, folder.results, folder.id, datetime.now(UTC))
     if as_json:
         typer.echo(json.dumps({"replay_id": folder.id, "summary": summary.to_json()}))
         return summary
@@ -303,7 +306,7 @@ def report(folder: Folder, *, html: Path | None, show: int, as_json: bool) -> Su
     out.print(summary_rows(summary), crop=False)
     for told in further(summary):
         out.print(Text(told), soft_wrap=True)
-    out.print(Text(f"replay {folder.id}", "dim"))
+    out.print(Text(f"replay {folder.id}" + (f", page {html}" if html else ""), "dim"))
     return summary
 
 

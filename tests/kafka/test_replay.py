@@ -2,6 +2,9 @@
 
 import asyncio
 import json
+import os
+import signal
+import subprocess
 import sys
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -25,6 +28,7 @@ from schemas import names
 from schemas.codec import decode
 from schemas.envelope import Envelope, Event
 from schemas.feed import PostCreated
+from tests.wait import wait_until
 
 pytestmark = pytest.mark.kafka
 
@@ -199,6 +203,51 @@ def test_the_gate_lets_a_small_change_through_and_stops_a_large_one(
     # Texts changed, but no outcome: what changes outcomes here is that hops count for less.
     said = twite.run([*words, "0%"])
     assert "text changed" in said
+
+
+def test_the_report_is_a_terminal_table_and_one_page(twite: Twite, tmp_path: Path) -> None:
+    page = tmp_path / "report.html"
+    said = twite.run(["--all", "--no-publish", "--html", str(page)])
+    assert "identical" in said
+    assert "4 would be drawn again token for token" in said
+    text = page.read_text()
+    assert "4 decisions" in text
+    assert "purple cow" not in text
+    twite.run(["--all", "--no-publish", "--html", str(tmp_path / "no" / "such.html")], status=2)
+    assert "no file can be written there" in twite.said
+
+
+def test_interrupted_it_goes_on_with_the_same_command(twite: Twite, tmp_path: Path) -> None:
+    """Ctrl-C, with one decision at a time and an engine that takes its time."""
+    environment = os.environ | as_environment(twite.settings)
+    environment["TWITE_MODEL__ECHO__LATENCY_MS"] = "1500"
+    words = ["replay", "--all", "--in-flight", "1", "--json", "--state", str(tmp_path)]
+    command = [sys.executable, "-m", "bot.cli", *words]
+    pipes: dict[str, Any] = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
+    with subprocess.Popen(command, env=environment, **pipes) as first:
+        asyncio.run(wait_until(lambda: bool(_kept(tmp_path)), 60))
+        first.send_signal(signal.SIGINT)
+        out, err = first.communicate(timeout=60)
+    assert first.returncode == 128 + signal.SIGINT, err
+    assert "the same command with --resume goes on" in err
+    before = _kept(tmp_path)
+    assert 0 < len(before) < 4
+    assert out == ""
+    second = subprocess.run([*command, "--resume"], env=environment, **pipes, check=False)
+    assert second.returncode == 0, second.stderr
+    assert _kept(tmp_path)[: len(before)] == before
+    *results, _ = map(json.loads, second.stdout.splitlines())
+    assert len({one["decision_id"] for one in results}) == len(results) == 4
+    third = subprocess.run([*command, "--resume"], env=environment, **pipes, check=False)
+    assert third.returncode == 1
+    assert "no replay of this command was interrupted" in third.stderr
+
+
+def _kept(state: Path) -> list[str]:
+    """The results that are on the disk."""
+    return [
+        line for file in state.glob("*/results.jsonl") for line in file.read_text().splitlines()
+    ]
 
 
 async def _published(kafka: KafkaSettings, replay_id: str) -> set[str]:
