@@ -12,7 +12,7 @@ PYTHONS := $(if $(PYTHON),$(PYTHON),.venv/bin/python python3.13 python3.12 pytho
 BIN := .venv/bin
 ROOMS := bot consumers infra model schemas tests
 
-.PHONY: help setup demo test lint types imports fast chaos bench format lock docs clean
+.PHONY: help setup demo test lint types imports fast chaos bench bench-gpu format lock docs clean
 
 help: ## list the commands
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{ printf "  make %-9s %s\n", $$1, $$2 }'
@@ -37,6 +37,9 @@ chaos: setup ## kill, stop and cut everything for three minutes, then count what
 
 bench: setup ## measure the runtime, short form: docs/benchmarks.md and its JSON files
 	@$(BIN)/python -m tests.bench --quick
+
+bench-gpu: setup ## on a machine with CUDA: the engine against a bare loop and the card (P4), and P3
+	@$(BIN)/python -m tests.bench.gpu && $(BIN)/python -m tests.bench P3
 
 lint: setup ## ruff: rules and format
 	@$(BIN)/ruff check .
