@@ -105,3 +105,26 @@ async def test_whoever_scores_hears_of_a_stop_and_may_leave(tiny: TransformersEn
     assert {type(end) for end in ends} == {Score, EngineUnavailable, asyncio.CancelledError}
     with pytest.raises(EngineUnavailable):
         await score(tiny, request, ids)
+
+
+@pytest.mark.parametrize("precision", ["fp32", "bf16"])
+async def test_the_real_model_scores_what_it_made_among_others(precision: str) -> None:
+    """The tolerance at work: other batch shapes and pieces than those that made the replies."""
+    engine = TransformersEngine(dtype=precision, slots=8, context_length=512)
+    await engine.start()
+    try:
+        requests = [
+            ask(engine, f"r{n}", f"{n} {QUESTIONS[n % 5]}", max_tokens=12, seed=n,
+                temperature=0.7 * (n % 2), repetition_penalty=1.05)
+            for n in range(8)
+        ]  # fmt: skip
+        made = await asyncio.gather(*(engine.generate(request) for request in requests))
+        pairs = list(zip(requests, made, strict=True))
+        assert {(await score(engine, r, m.token_ids)).verdict for r, m in pairs} == {"identical"}
+        for one, other in zip(pairs[::2], pairs[2::2], strict=False):  # greedy, another's reply
+            assert (await score(engine, one[0], other[1].token_ids)).verdict == "diverged"
+        for request, reply in pairs[1::2]:  # drawn, with another seed
+            wrong = replace(request, sampling=replace(request.sampling, seed=1000))
+            assert (await score(engine, wrong, reply.token_ids)).verdict == "diverged"
+    finally:
+        await engine.stop()
