@@ -1,10 +1,10 @@
 """``python -m tests.bench.gpu``: P4 on a GPU, the engine's rows against what the card can do.
 
 For a model of random weights in the shape of one with 8 billion, and for the default model: tokens
-a second of the engine's rows (``model.slots``) while all of them answer, over a bare loop that calls the
-stock model with its own static cache, and over the roofline: the weights are read once a step, and
-the card's memory gives so many bytes a second (measured by a copy). Without CUDA it says so and
-exits with 2; ``make bench-gpu`` runs P3 as well. ``measure`` runs on any device.
+a second of the engine's rows (``model.slots``) while all of them answer, over a bare loop that
+calls the stock model with its own static cache, and over the roofline: the weights are read once a
+step, and the card's memory gives so many bytes a second (measured by a copy). Without CUDA it says
+so and exits with 2; ``make bench-gpu`` runs P3 as well. ``measure`` runs on any device.
 """
 
 import sys
