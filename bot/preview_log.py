@@ -5,7 +5,8 @@ out. No group is joined and nothing is written. Next: ``bot/preview.py``.
 """
 
 from bot.errors import Trouble
-from bot.observe import AUDIT_TOPICS, Position
+from bot.explain.find import Subject, look
+from bot.observe import Position
 from bot.preview import TOPICS_OF_VIEWS, asked_of, no_question
 from bot.values import written
 from bot.views import VIEWS
@@ -13,7 +14,6 @@ from consumers.errors import TopicMissing
 from consumers.reader import Bound, Range, RangeReader
 from schemas import names
 from schemas.audit import DecisionRecorded
-from schemas.codec import Undecodable, decode
 from schemas.record import Record
 
 INPUTS = (names.FEED_MENTIONS, names.FEED_DIRECT_MESSAGES)
@@ -44,17 +44,11 @@ async def find_decision(
     reader: RangeReader, decision_id: str, since: Bound
 ) -> tuple[DecisionRecorded, Position]:
     """A decision record and where it stands. Raises ``Trouble``."""
-    needle = ("ce_id", decision_id.encode())
-    for topic in AUDIT_TOPICS:
-        async for record in reader.read(Range(topic, start=since)):
-            if needle not in record.headers:
-                continue
-            try:
-                data = decode(record).data
-            except Undecodable:
-                continue
-            if isinstance(data, DecisionRecorded):
-                return data, Position.of(record)
+    subject = Subject(decision_id)
+    hits = await look(reader, subject, private=True, since_ms=since.timestamp_ms)
+    found = [one for one in hits.found if one.data.decision_id == decision_id]
+    if found:
+        return found[0].data, found[0].at
     todo = f"`--decision {decision_id} --since 30d` {_FURTHER}"
     raise Trouble("there is no such decision.", where=decision_id, todo=todo)
 

@@ -130,15 +130,27 @@ async def find(
     """The decision that is asked about. ``private``: ``bot.audit-private`` is read as well;
     ``since_ms``: no further back than this, by Kafka's time. Raises ``Trouble``."""
     subject = await _resolved(reader, subject, private=private)
-    topics = AUDIT_TOPICS if private else (PUBLIC_AUDIT,)
-    hits = Hits()
-    for topic in topics:
-        await _search(reader, topic, subject, since_ms, hits, tell)
-        if decided := hits.settled(subject):
-            return decided
-    if hits.newest is not None:
-        return hits.newest
+    hits = await look(reader, subject, private=private, since_ms=since_ms, tell=tell)
+    if found := hits.settled(subject) or hits.newest:
+        return found
     raise await _not_found(reader, subject, hits, private=private, since_ms=since_ms)
+
+
+async def look(
+    reader: Reader,
+    subject: Subject,
+    *,
+    private: bool,
+    since_ms: int | None,
+    tell: Tell = lambda topic, progress: None,
+) -> Hits:
+    """Everything that is read until the decision is there. Raises ``TopicMissing``."""
+    hits = Hits()
+    for topic in AUDIT_TOPICS if private else (PUBLIC_AUDIT,):
+        await _search(reader, topic, subject, since_ms, hits, tell)
+        if hits.settled(subject):
+            break
+    return hits
 
 
 async def _resolved(reader: Reader, subject: Subject, *, private: bool) -> Subject:

@@ -63,7 +63,7 @@ def prompts(
 
     ``length``: of the model's context in tokens. What the bot would not answer is left out.
     """
-    found = [read_file(file) for file in files] or [_demo(bot), _made(bot)]
+    found = [read_file(file) for file in files] or [demo(bot), made(bot)]
     before: dict[bytes | None, list[Record]] = defaultdict(list)
     for record in records_of(chain.from_iterable(found), round(NOW.timestamp() * 1000)):
         known = before[record.key]
@@ -78,11 +78,12 @@ def prompts(
             yield seen.prompt
 
 
-def _demo(bot: BotSettings) -> Iterator[Entry]:
+def demo(bot: BotSettings) -> Iterator[Entry]:
+    """The records of the demo's own feed."""
     return (Entry(n, scene.record) for n, scene in enumerate(scenes(bot, "trial")))
 
 
-def _made(bot: BotSettings) -> Iterator[Entry]:
+def made(bot: BotSettings) -> Iterator[Entry]:
     """Threads of up to five posts, and private talks; the same ones each time."""
     for number in range(MADE):
         dice = random.Random(number)
@@ -93,9 +94,9 @@ def _made(bot: BotSettings) -> Iterator[Entry]:
 def _thread(bot: BotSettings, dice: random.Random, name: str) -> Iterator[Output]:
     above: list[Post] = []
     for at in range(dice.randrange(5)):
-        said = dice.choice(SAID).format(**_words(dice))
+        said = dice.choice(SAID).format(**words(dice))
         above.append(_below(above, dice, said, name, at))
-    text, facets = addressed(bot, dice.choice(ASKED).format(**_words(dice)))
+    text, facets = addressed(bot, dice.choice(ASKED).format(**words(dice)))
     asking = post(
         dice.choice(PEOPLE), text, conversation_id=name, facets=facets,
         above=above[-1] if above else None, created_at=NOW, uri=f"{name}/ask",
@@ -114,11 +115,12 @@ def _below(above: list[Post], dice: random.Random, text: str, name: str, at: int
 def _talk(bot: BotSettings, dice: random.Random, name: str) -> Iterator[Output]:
     person = dice.choice(PEOPLE)
     for _ in range(dice.randrange(1, 4)):
-        text = dice.choice(ASKED).format(**_words(dice))
+        text = dice.choice(ASKED).format(**words(dice))
         yield to_output(message_to(bot, person, text, conversation_id=name, created_at=NOW))
 
 
-def _words(dice: random.Random) -> dict[str, object]:
+def words(dice: random.Random) -> dict[str, object]:
+    """What the templates are filled with."""
     return {
         "place": dice.choice(PLACES),
         "thing": dice.choice(THINGS),
