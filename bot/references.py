@@ -45,16 +45,16 @@ Kind = Literal["made", "changed"]
 
 _NOTHING = "nothing to do"  # the lane of what takes none
 NEWEST_CHANGES = 100  # of a post, that are looked at: its deletions, then its highest versions
+LAST_CHANGES = 20  # of a post, that may have overtaken one
 TEXT_BYTES = 4 * 1024 * 1024  # of texts that one change sends out; further reviews go without
 RECENT = 100_000  # records kept in memory where no view takes them over
 _MADE = "SELECT offset, data FROM made WHERE uri = ? AND offset < ? ORDER BY offset"
 _HAS_CHANGED = "SELECT 1 FROM changed WHERE uri = ? LIMIT 1"
 _LATER = (
-    "SELECT offset, data FROM changed WHERE uri = ? AND offset > ?"
-    " ORDER BY deleted DESC, version DESC, offset DESC LIMIT ?"
+    "SELECT offset, data FROM changed WHERE uri = ? AND offset > ? ORDER BY offset DESC LIMIT ?"
 )
 _CHANGED = (
-    "SELECT offset, data FROM changed WHERE uri = ? AND offset < ?"
+    "SELECT offset, data FROM changed INDEXED BY changed_by_uri WHERE uri = ? AND offset < ?"
     " ORDER BY deleted DESC, version DESC, offset DESC LIMIT ?"
 )
 
@@ -171,7 +171,7 @@ class References:
             for place, kind, data in self._recent.get(uri, ())
             if kind == "changed" and place > change.offset
         }
-        for place, text in self._rows(_LATER, uri, change.offset, NEWEST_CHANGES):
+        for place, text in self._rows(_LATER, uri, change.offset, LAST_CHANGES):
             later[place] = Change.of(place, json.loads(text))
         return any(one.is_news_after(change) for one in later.values())
 

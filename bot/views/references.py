@@ -27,6 +27,7 @@ CREATE TABLE changed (
     data TEXT NOT NULL  -- the event's data, without the post once that was deleted
 );
 CREATE INDEX changed_by_uri ON changed (uri, deleted, version, offset);
+CREATE INDEX changed_by_place ON changed (uri, offset);
 CREATE INDEX changed_by_time ON changed (at_ms)
 """
 _ERASE = "UPDATE changed SET data = json_remove(data, '$.post', '$.message') WHERE uri = ?"
@@ -43,7 +44,7 @@ class ReferencesView:
     """See the module."""
 
     name = "references"
-    layout = 2
+    layout = 3
     topics: tuple[str, ...] = (names.BOT_REFERENCES,)
     scope: Literal["partition", "all"] = "partition"
 

@@ -7,7 +7,14 @@ from aiokafka import TopicPartition
 
 from bot.activity import Activity, Counted
 from bot.handler import BotHandler
-from bot.handlers import INPUT_TOPICS, OUTPUT_TOPICS, SILENT_TOPICS, WEIGHTS, Handlers
+from bot.handlers import (
+    INPUT_TOPICS,
+    OUTPUT_TOPICS,
+    QUICK_TOPICS,
+    SILENT_TOPICS,
+    WEIGHTS,
+    Handlers,
+)
 from bot.posts import PostsHandler
 from bot.references import ReferencesHandler
 from bot.review_handler import ReviewsHandler
@@ -60,6 +67,7 @@ def test_the_topics_fit_together() -> None:
     assert {*INPUT_TOPICS, *OUTPUT_TOPICS} <= set(MEETING)
     assert set(INPUT_TOPICS) > SILENT_TOPICS
     assert set(WEIGHTS) < set(INPUT_TOPICS)
+    assert SILENT_TOPICS < QUICK_TOPICS < set(INPUT_TOPICS)
 
 
 async def test_a_partition_shares_what_it_knows_until_its_last_topic_goes() -> None:

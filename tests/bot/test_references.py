@@ -11,6 +11,10 @@ from hypothesis import strategies as st
 from bot.changes import Changes, untold
 from bot.publishing import Publishing
 from bot.references import (
+    _CHANGED,
+    _HAS_CHANGED,
+    _LATER,
+    _MADE,
     NEWEST_CHANGES,
     Change,
     References,
@@ -322,6 +326,14 @@ async def test_of_many_edits_that_are_read_at_once_only_the_last_asks_for_review
     found = [_read(o) for job in jobs if not job.done for o in await one.handle(job, attempt=1)]
     assert len(found) == 20
     assert {review.change.revision for review in found} == {"r101"}
+
+
+@pytest.mark.parametrize("lookup", [_MADE, _CHANGED, _LATER, _HAS_CHANGED])
+def test_every_lookup_is_by_index(lookup: str) -> None:
+    arguments = (URI, 7, 10)[: lookup.count("?")]
+    plan = View([]).db.execute(f"EXPLAIN QUERY PLAN {lookup}", arguments).fetchall()
+    told = [row[3] for row in plan]
+    assert all("USING" in line and "TEMP" not in line for line in told), told
 
 
 def test_trimming_forgets_what_is_old() -> None:
