@@ -94,7 +94,8 @@ async def check_models(model: ModelSettings) -> AsyncIterator[Check]:
         what = f"the tokenizer {model.openai.tokenizer} is not here"
         yield yellow("model", what, f"A worker looks for it when it starts. {error}")
         return
-    for finding in await examine(openai_options(model), tokenizer, sampling_of(model)):
+    options, sampling = openai_options(model), sampling_of(model)
+    for finding in await examine(options, tokenizer, sampling, model.adapter):
         name = f"model at {finding.address}"
         yield (
             red(name, finding.found, finding.error) if finding.error else green(name, finding.found)

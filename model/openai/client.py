@@ -28,6 +28,7 @@ from model.openai.errors import (
 EVENT_BYTES = 256 * 1024  # one event of a stream
 ANSWER_BYTES = 16 * 1024 * 1024  # an answer in one piece
 ERROR_BYTES = 64 * 1024
+_KEEP_S = 3.0
 _AFTER_THE_END_S = 1.0  # for the last bytes of a stream, so that its connection can be used again
 
 
@@ -43,7 +44,13 @@ class Client:
             base_url=base,
             headers={"Authorization": f"Bearer {api_key}"} if api_key else None,
             timeout=httpx2.Timeout(None, connect=connect),
-            limits=httpx2.Limits(max_connections=None, max_keepalive_connections=None),
+            limits=httpx2.Limits(
+                max_connections=None,
+                max_keepalive_connections=None,
+                # Shorter than servers keep them (uvicorn and llama.cpp: 5 s), so that no request
+                # goes out on a connection that is just being closed.
+                keepalive_expiry=_KEEP_S,
+            ),
             follow_redirects=False,
             trust_env=False,
             verify=_trust(base.scheme, ca_file),

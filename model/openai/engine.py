@@ -42,7 +42,7 @@ from model.openai.job import Job
 from model.openai.neutral import Markers, as_sent
 from model.openai.options import Options
 from model.openai.probe import Server
-from model.openai.rescoring import require_scorable, rescore
+from model.openai.rescoring import Asked, require_scorable, rescore
 from model.openai.tokens import DEFAULT_CONTEXT, WithMessages, load, texts_of_controls
 from model.stats import EngineState, EngineStats
 from model.tally import Tally
@@ -187,22 +187,22 @@ class OpenAIEngine:
         """Whether a server would draw the reply again: greedy replies, where it tells the
         log-probabilities of a prompt. Raises ``RequestRefused``, ``EngineUnavailable``,
         ``NotSupported``."""
-        if adapter is not None:
-            raise NotSupported("Which adapter answers is said to a server by its model's name.")
         length, ids = self.describe().context_length, prompt.token_ids
         check_recorded(
             ids, output_ids, sampling, vocabulary=self._vocabulary, context_length=length
         )
-        request = GenerationRequest("score", prompt, sampling)
+        request = GenerationRequest("score", prompt, sampling, adapter=adapter)
         job = Job(request, self.tokenizer, room=1, streamed=False)
         if not self._running:
             raise EngineUnavailable("The engine is not running.")
+        self._require_adapter(adapter)
         require_scorable(self._fleet.servers[0], sampling)
         endpoint = await self._fleet.turn(job, ())
         try:
             assert endpoint.server is not None  # noqa: S101 - it has room, so it is known
-            client, server = endpoint.client, endpoint.server
-            return await rescore(client, server, ids, output_ids, self._options.total)
+            body = body_of_ids(_name(endpoint.server, request), [*ids, *output_ids])
+            asked = Asked(endpoint.client, endpoint.server.dialect, body, self._options.total)
+            return await rescore(asked, len(ids))
         except ServerError as error:
             endpoint.failed(error)
             raise
@@ -273,9 +273,11 @@ class OpenAIEngine:
                 "A server takes chat messages only, and this prompt has none. Make it with this "
                 "engine's tokenizer."
             )
-        name = request.adapter
-        if name is not None and not all(name in server.others for server in servers):
-            raise NotSupported(f"No server has an adapter {name!r}; load it there first.")
+        self._require_adapter(request.adapter)
+
+    def _require_adapter(self, name: str | None) -> None:
+        if name and not all(name in server.others for server in self._fleet.servers):
+            raise NotSupported(f"A server has no adapter {name!r}; load it there first.")
 
     def _leave(self, job: Job) -> None:
         """The caller is gone, with its answer or without: the id may be used again."""

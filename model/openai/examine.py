@@ -6,8 +6,7 @@ prompt; nothing is changed.
 """
 
 import asyncio
-from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from model.engine import ChatTokenizer, EngineError, Sampling
 from model.openai.client import Client
@@ -25,15 +24,23 @@ class Finding:
     error: str = ""
 
 
-async def examine(options: Options, tokenizer: ChatTokenizer, sampling: Sampling) -> list[Finding]:
+async def examine(
+    options: Options, tokenizer: ChatTokenizer, sampling: Sampling, adapter: str | None = None
+) -> list[Finding]:
     """All addresses at once, in their order."""
-    looks = [_examine(address, options, tokenizer, sampling) for address in options.endpoints]
+    looks = (_examine(address, options, tokenizer) for address in options.endpoints)
     found = await asyncio.gather(*looks)
-    return [_compared(finding, server, found) for finding, server in found]
+    first = next((server for _, server in found if server), None)
+    return [
+        replace(finding, error=_wrong(server, first, sampling, adapter))
+        if server and first
+        else finding
+        for finding, server in found
+    ]
 
 
 async def _examine(
-    address: str, options: Options, tokenizer: ChatTokenizer, sampling: Sampling
+    address: str, options: Options, tokenizer: ChatTokenizer
 ) -> tuple[Finding, Server | None]:
     client = Client(
         address, api_key=options.api_key, connect=options.connect, ca_file=options.ca_file
@@ -44,9 +51,6 @@ async def _examine(
         return Finding(address, "cannot be used", str(error)), None
     finally:
         await client.close()
-    if lacks := cannot(server.dialect, sampling):
-        told = f"It does not know {', '.join(lacks)}: switch model.{lacks[0]} off."
-        return Finding(address, _told(server), told), server
     return Finding(address, _told(server)), server
 
 
@@ -57,15 +61,12 @@ def _told(server: Server) -> str:
     return f"{server.dialect.kind}{version} serves {server.model}, {way}{length}"
 
 
-def _compared(
-    finding: Finding, server: Server | None, found: Sequence[tuple[Finding, Server | None]]
-) -> Finding:
-    """Is it the same model as at the first address that answers?"""
-    first = next((other for _, other in found if other), None)
-    if server is None or first is None or server.fingerprint == first.fingerprint:
-        return finding
-    return Finding(
-        finding.address,
-        finding.found,
-        "It is another model than at the first address; serve the same one from all.",
-    )
+def _wrong(server: Server, first: Server, sampling: Sampling, adapter: str | None) -> str:
+    """What a server that answers is not fit for; empty: nothing."""
+    if lacks := cannot(server.dialect, sampling):
+        return f"It does not know {', '.join(lacks)}: switch model.{lacks[0]} off."
+    if server.fingerprint != first.fingerprint:
+        return "It is another model than at the first address; serve the same one from all."
+    if adapter and adapter not in server.others:
+        return f"It has no adapter {adapter}; load it there, or unset model.adapter."
+    return ""

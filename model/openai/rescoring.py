@@ -7,12 +7,13 @@ at one place is that of their logits, so the margin is in logits as the ``Score`
 """
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Any
 
 from model.engine import NotSupported, RequestRefused, Sampling, Score
 from model.openai.answers import piece_of
 from model.openai.client import Client
-from model.openai.dialects import body_of_ids
+from model.openai.dialects import Dialect
 from model.openai.errors import ServerFaulty
 from model.openai.probe import Server
 from model.scoring import tolerance_of
@@ -33,26 +34,32 @@ def require_scorable(server: Server, sampling: Sampling) -> None:
         )
 
 
-async def rescore(
-    client: Client,
-    server: Server,
-    prompt_ids: Sequence[int],
-    output_ids: Sequence[int],
-    timeout: float,
-) -> Score:
+@dataclass(frozen=True, slots=True)
+class Asked:
+    """Which server is asked with which ``body`` of prompt and reply, for ``timeout`` seconds."""
+
+    client: Client
+    dialect: Dialect
+    body: dict[str, Any]
+    timeout: float
+
+
+async def rescore(asked: Asked, prompt_length: int) -> Score:
     """One pass over prompt and reply. Raises ``ServerError``, ``RequestRefused``, or
     ``NotSupported`` where the server does not tell what is needed."""
-    body = body_of_ids(server.model, [*prompt_ids, *output_ids])
-    body |= {"temperature": 0, "max_tokens": 1}
+    client, ids = asked.client, asked.body["prompt"]
+    body = {**asked.body, "temperature": 0, "max_tokens": 1}
     ways = ({"prompt_logprobs": 1}, {"echo": True, "logprobs": 1})
-    for extras in ways if server.dialect.kind == "vllm" else ways[1:]:
+    for extras in ways if asked.dialect.kind == "vllm" else ways[1:]:
         try:
-            answer = await client.post_json("/v1/completions", {**body, **extras}, timeout=timeout)
+            answer = await client.post_json(
+                "/v1/completions", {**body, **extras}, timeout=asked.timeout
+            )
         except RequestRefused:
             continue
         piece_of(client.where, answer)  # raises what the server tells of itself
-        if rows := _rows(answer["choices"][0], [*prompt_ids, *output_ids]):
-            return _judged(client.where, rows[len(prompt_ids) :])
+        if rows := _rows(answer["choices"][0], ids):
+            return _judged(client.where, rows[prompt_length:])
     raise NotSupported(f"{client.where} tells no log-probabilities of a prompt. {_WHY}")
 
 

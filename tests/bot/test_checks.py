@@ -57,11 +57,12 @@ async def test_a_storage_that_does_not_answer_is_not_waited_for() -> None:
     assert "answers nothing" in found.todo
 
 
-async def served(*servers: BadServer, **model: object) -> list[Check]:
-    """What is found of model servers; ``model``: settings beside their addresses."""
-    openai = OpenAISettings(endpoints=",".join(server.address for server in servers))
+async def served(*servers: BadServer, model: str | None = None, **others: object) -> list[Check]:
+    """What is found of model servers. ``model``: its name there; ``others``: settings of it."""
+    endpoints = ",".join(server.address for server in servers)
+    openai = OpenAISettings(endpoints=endpoints, model=model)
     settings = ModelSettings.model_validate(
-        {"engine": "openai", "repetition_penalty": 1.0, "openai": openai, **model}
+        {"engine": "openai", "repetition_penalty": 1.0, "openai": openai, **others}
     )
     return [check async for check in check_models(settings)]
 
@@ -89,6 +90,15 @@ async def test_model_servers_that_are_not_in_order_say_what_to_do() -> None:
     assert "another model" in todo[1]
     assert "api_key" in todo[2]
     assert "cannot be reached" in todo[3]
+
+
+async def test_an_adapter_that_a_model_server_lacks_is_told() -> None:
+    async with BadServer() as server:
+        (lacks,) = await served(server, adapter="poems")
+        server.echo.adapters = ["poems"]
+        (found,) = await served(server, adapter="poems", model="echo-model")
+    assert (lacks.level, found.level) == (Level.RED, Level.GREEN)
+    assert "poems" in lacks.todo
 
 
 async def test_sampling_that_a_model_server_does_not_know_is_told() -> None:

@@ -38,6 +38,7 @@ class EchoServer:
         self.engine, self.with_ids, self.model = engine, with_ids, model
         self.owner = "vllm"
         self.adapters: list[str] = []
+        self.one_more = 0  # tokens that it counts besides those of the prompt
         self.at_once = EchoEngine()
         self.last: list[int] = []
         self.asked: list[dict[str, Any]] = []
@@ -101,7 +102,10 @@ class EchoServer:
             await reply.json({"error": {"type": "overloaded", "code": 503}}, 503)
             return
         pieces = list(_pieces(made))
-        usage = {"prompt_tokens": len(ids), "completion_tokens": len(made.token_ids)}
+        usage = {
+            "prompt_tokens": len(ids) + self.one_more,
+            "completion_tokens": len(made.token_ids),
+        }
         if not body.get("stream"):
             whole = self._choice(body, field, made.text, made.token_ids, made.finish_reason)
             await reply.json({"model": self.model, "choices": [whole], "usage": usage})
