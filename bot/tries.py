@@ -49,22 +49,27 @@ async def answer_of(
 
     Raises ``EngineError``; ``EngineUnavailable`` also where the request was cancelled.
     """
-    first = replace(setup.sampling, seed=seed_of(reply_id))
-    second = again(first, reply_id, setup.retry_temperature)
     allowed, rules = allow_set(post, setup.bot.id), list[RuleVerdict]()
-    for sampling in (first, second):
+    for is_last in (False, True):
+        sampling = _sampling(setup, reply_id, is_last=is_last)
         request = _request(decision_id, composed, sampling, post, setup.adapter)
         generation = await _generate(engine, request)
         watch.lap("model")
         checked = check(generation, allowed, setup.limits, lang)
         fault = fault_of(checked, post, composed.context)
-        rules += [*checked.verdicts, verdict(fault, sampling, last=sampling is second)]
+        rules += [*checked.verdicts, verdict(fault, sampling, last=is_last)]
         watch.lap("checks")
         if fault is None:
             break
     return Tried(
         sampling=sampling, generation=generation, checked=checked, fault=fault, rules=tuple(rules)
     )
+
+
+def _sampling(setup: Setup, reply_id: str, *, is_last: bool) -> Sampling:
+    """How the first try is drawn, or the last one."""
+    first = replace(setup.sampling, seed=seed_of(reply_id))
+    return again(first, reply_id, setup.retry_temperature) if is_last else first
 
 
 def _request(
