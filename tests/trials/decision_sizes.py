@@ -1,4 +1,4 @@
-"""How large decision records are: of the demo's feed, and of threads and talks made from templates.
+"""How large decision records are: of the demo's feed, and of threads and talks from templates.
 
     python -m tests.trials.decision_sizes [--made N] [--model]
 
@@ -22,11 +22,14 @@ import cramjam
 import structlog
 
 from bot.app import engine_of, setup_of
+from bot.ask import to_output
+from bot.events import mention_of
+from bot.feed import Entry
 from bot.handler import BotHandler
 from bot.known import KnowledgeOfViews
 from bot.preview import MemoryView, records_of
 from bot.preview_log import INPUTS
-from bot.settings import ModelSettings, Settings
+from bot.settings import BotSettings, ModelSettings, Settings
 from bot.views import bot_views
 from consumers.handler import GiveUp
 from consumers.views.view import BadRecord, View
@@ -43,10 +46,12 @@ from model.engine import (
 from model.loader import build_tokenizer
 from schemas.audit import DecisionRecorded
 from schemas.codec import Undecodable, decode
+from schemas.feed import Post
 from schemas.names import BOT_AUDIT, BOT_AUDIT_PRIVATE
 from schemas.record import Output, Record
-from tests.trials.talks import NOW, SAID, demo, made, words
+from tests.trials.talks import NOW, PEOPLE, SAID, below, demo, made, words
 
+FULL, POSTS = 20, 90  # threads, and posts in each
 BATCH = 50  # decisions of one transaction, about as many as a busy worker publishes at once
 
 
@@ -197,6 +202,18 @@ def _feed(settings: Settings, count: int) -> Iterator[tuple[str, list[Record]]]:
     yield "demo", [record for record in scenes if record.topic in INPUTS]
     if count:
         yield "made", list(islice(records_of(made(settings.bot), now_ms), count))
+        yield "full", list(records_of(_full(settings.bot), now_ms))
+
+
+def _full(bot: BotSettings) -> Iterator[Entry]:
+    """Threads that fill the prompt, most of whose posts have no room in it."""
+    for number in range(FULL):
+        dice, name, above = random.Random(number), f"full-{number}", list[Post]()
+        for at in range(POSTS):
+            said = " ".join(dice.choice(SAID).format(**words(dice)) for _ in range(4))
+            above.append(below(above, dice, said, name, at))
+        event = mention_of(bot, PEOPLE[0], "Who is right?", conversation_id=name, thread=above)
+        yield Entry(number, to_output(event))
 
 
 async def _main(options: Any) -> None:

@@ -95,7 +95,7 @@ def _thread(bot: BotSettings, dice: random.Random, name: str) -> Iterator[Output
     above: list[Post] = []
     for at in range(dice.randrange(5)):
         said = dice.choice(SAID).format(**words(dice))
-        above.append(_below(above, dice, said, name, at))
+        above.append(below(above, dice, said, name, at))
     text, facets = addressed(bot, dice.choice(ASKED).format(**words(dice)))
     asking = post(
         dice.choice(PEOPLE), text, conversation_id=name, facets=facets,
@@ -104,7 +104,8 @@ def _thread(bot: BotSettings, dice: random.Random, name: str) -> Iterator[Output
     yield to_output(mention(bot, asking, ancestors=above, event_id=name))
 
 
-def _below(above: list[Post], dice: random.Random, text: str, name: str, at: int) -> Post:
+def below(above: list[Post], dice: random.Random, text: str, name: str, at: int) -> Post:
+    """A post of the thread ``name``, below those that are there."""
     last = above[-1] if above else None
     return post(
         dice.choice(PEOPLE), text, conversation_id=name,
