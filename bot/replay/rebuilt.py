@@ -184,10 +184,7 @@ class RebuiltCase:
             verdict, rules = policy.judge(asked, settings, known, policy.BEFORE_QUOTA)
             if isinstance(verdict, policy.Skip):
                 return verdict, rules
-            counted = [rule for rule in self.then.rules if rule.name == "quota"]
-            if used_up := _skipped_by(self.then, "quota"):
-                verdict = policy.Skip(SkipReason.QUOTA, used_up.detail)
-            return verdict, (*rules, *counted)
+            return self._counted("quota", verdict, rules)
 
         return decide
 
@@ -198,13 +195,26 @@ class RebuiltCase:
 
         async def ask(asked: Asked, correction: Correction | None = None) -> Decision:
             async def decide(asked: Asked) -> policy.Verdict:
-                return await corrections.decide(
+                verdict, rules = await corrections.decide(
                     asked, settings, knowledge, None, correction, self._now()
                 )
+                if isinstance(verdict, policy.Skip):
+                    return verdict, rules
+                return self._counted(corrections.RULE, verdict, rules)
 
             return await self._answer(asked, knowledge, decide)
 
         return ask
+
+    def _counted(
+        self, name: str, verdict: policy.Answer, rules: tuple[RuleVerdict, ...]
+    ) -> policy.Verdict:
+        """What the quota of that name said then: it depends on everybody else."""
+        said = tuple(rule for rule in self.then.rules if rule.name == name)
+        used_up = _skipped_by(self.then, name)
+        if used_up is not None:
+            return policy.Skip(SkipReason.QUOTA, used_up.detail), (*rules, *said)
+        return verdict, (*rules, *said)
 
     def _knowledge(self) -> Knowledge:
         pinned = self.pinned

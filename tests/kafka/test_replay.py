@@ -21,7 +21,7 @@ from bot.config import as_environment
 from bot.events import Person, addressed, edit_of, edited, mention, message_to, post
 from bot.observe import Outcome
 from bot.settings import KafkaSettings, LoggingSettings, ModelSettings, Settings, ViewsSettings
-from consumers.reader import Range, range_reader
+from consumers.reader import Range, RangeReader, range_reader
 from infra.broker import LocalBroker
 from infra.topics import create_topics
 from schemas import names
@@ -271,3 +271,31 @@ async def _ends(kafka: KafkaSettings) -> dict[TopicPartition, int]:
         ]
         ends: dict[TopicPartition, int] = await reader.end_offsets(places)
         return ends
+
+
+def test_reviews_come_out_as_they_were(twite: Twite, settings: Settings) -> None:
+    """The last test of this file: a worker comes back and corrects what was built on the edit."""
+    asyncio.run(_corrected(settings))
+    results = twite.results("--outcome", "corrected", "--mode", "rebuilt")
+    assert changes(results) == ["identical"] * 2, results
+    assert {one["after"]["reason"] for one in results} == {"edited"}
+    assert changes(twite.results("--outcome", "corrected")) == ["identical"] * 2
+
+
+async def _corrected(settings: Settings) -> None:
+    stop = asyncio.Event()
+    worker = asyncio.create_task(run_worker(settings, stop=stop))
+    try:
+        async with asyncio.timeout(60), range_reader(settings.kafka.bootstrap_servers) as reader:
+            while await _corrections(reader) < 2:  # noqa: ASYNC110 - only asking tells
+                await asyncio.sleep(0.1)
+    finally:
+        stop.set()
+        await worker
+
+
+async def _corrections(reader: RangeReader) -> int:
+    found = 0
+    async for record in reader.read(Range(names.BOT_AUDIT)):
+        found += decode(record).data.outcome.value == "corrected"
+    return found
