@@ -9,7 +9,7 @@ import os
 import random
 import signal
 from collections.abc import Awaitable, Callable, Iterator, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
 
@@ -25,7 +25,7 @@ from tests.chaos.faults import (
     STOP_STEPS,
     TAKEOVER_STEPS,
 )
-from tests.chaos.fleet import WorkerProcess
+from tests.chaos.fleet import Fleet, WorkerProcess
 from tests.chaos.proxy import API_KEYS, Rule
 from tests.chaos.stage import SESSION_S, Stage
 
@@ -38,6 +38,7 @@ FAULTS_END = 0.9  # of the time: the last ones need traffic too
 FREEZES = ("in-handler", "before-begin", "after-all-sends", "after-offsets", "before-commit")
 PAUSES = frozenset({"offset-before-start"})  # flaws that plant a pause, for others to act in
 PAUSE_BEGINS_S = 1.0  # until all partitions of a worker stand in it
+TRANSACTION_S = 17.0  # a little less than the broker gives a transaction
 Attack = Callable[[Stage, random.Random], Awaitable[bool]]
 
 
@@ -148,7 +149,11 @@ async def freeze_at(step: str, stage: Stage, dice: random.Random) -> bool:
         except TimeoutError:
             worker.arm("disarm")
             return False
-        await _sleep_beyond_the_session(dice)
+        if dice.random() < 0.5:
+            await _within(4 * SESSION_S, lambda: not _own(stage.fleet, [worker]))
+            await asyncio.sleep(2)
+        else:
+            await _sleep_beyond_the_session(dice)
         worker.frozen.clear()
         worker.send(signal.SIGCONT)
         await asyncio.sleep(2)
@@ -156,30 +161,44 @@ async def freeze_at(step: str, stage: Stage, dice: random.Random) -> bool:
 
 
 async def commit_outlives_its_worker(stage: Stage, dice: random.Random) -> bool:
-    """A commit is on its way when its worker dies, and arrives while another takes over."""
+    """A commit is on its way when its worker dies, and arrives while another takes over, or when
+    it has begun to work."""
     # Named by its transactional id: to double one of a silent topic would change nothing.
     held = Rule("EndTxn", "hold", about=b".feed.mentions.")
     stage.proxy.add(held)
+    fleet = stage.fleet
     try:
-        for _ in range(round(PATIENCE_S / 0.05)):
-            if held.left <= 0:
-                break
-            await asyncio.sleep(0.05)
-        else:
+        if not await _within(PATIENCE_S, lambda: held.left <= 0):
             return False
-        stage.fleet.paused.clear()
-        for worker in stage.fleet.proxied:
+        fleet.paused.clear()
+        killed = fleet.proxied
+        for worker in killed:
             worker.send(signal.SIGKILL)
         if stage.setting.flaw in PAUSES:
-            with suppress(TimeoutError):
-                await asyncio.wait_for(stage.fleet.paused.wait(), 4 * SESSION_S)
-            await asyncio.sleep(PAUSE_BEGINS_S)
+            await _within(4 * SESSION_S, fleet.paused.is_set)
+        elif dice.random() < 0.7:
+            await _within(TRANSACTION_S, lambda: not _own(fleet, killed))
         else:
-            await asyncio.sleep(SESSION_S + dice.choice((0.5, 1.5, 3.0, 5.0)))
+            await asyncio.sleep(SESSION_S)
+        await asyncio.sleep(PAUSE_BEGINS_S)
         return True
     finally:
         stage.proxy.remove(held)
         held.released.set()
+
+
+def _own(fleet: Fleet, workers: Sequence[WorkerProcess]) -> bool:
+    """Whether mentions are still theirs, as far as others have told."""
+    return any(w in workers for (topic, _), w in fleet.owners.items() if topic == "feed.mentions")
+
+
+async def _within(seconds: float, condition: Callable[[], bool]) -> bool:
+    """Whether it came true in that time."""
+    for _ in range(round(seconds / 0.05)):
+        if condition():
+            return True
+        await asyncio.sleep(0.05)
+    return condition()
 
 
 async def misbehave(how: str, stage: Stage, dice: random.Random) -> bool:

@@ -26,8 +26,9 @@ class Control:
 CONTROLS = {
     "auto-commit": Control(("kill blind",) * 3, frozenset({"lost"})),
     "no-transactions": Control(("kill after-all-sends",) * 3, frozenset({"twice"})),
+    # Two at a time: somebody must be left to take over.
     "one-id-per-process": Control(
-        ("freeze before-commit", *2 * (_LATE,)), frozenset({"twice"}), seconds=30.0
+        ("freeze before-begin",) * 2, frozenset({"twice", "backwards"}), seconds=30.0
     ),
     "offset-before-start": Control((_LATE,) * 2, frozenset({"twice"}), seconds=30.0),
     "two-transactions": Control(("kill in open transaction",) * 3, frozenset({"twice"})),
