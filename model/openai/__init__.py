@@ -2,5 +2,5 @@
 
 ``engine.py`` is the engine, ``probe.py`` finds out what a server can do, ``dialects.py`` says it in
 the server's words, ``client.py`` asks it. ``endpoint.py`` is one server with its health
-(``breaker.py``) and its pace (``pace.py``); ``affinity.py`` and ``endpoints.py`` choose among them.
+(``breaker.py``) and its pace (``pace.py``); ``fleet.py`` is all of them, and whose turn it is.
 """

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from model.engine import ChatTokenizer, EngineDescription
 from model.openai.estimate import EstimatingTokenizer
 from model.openai.probe import Server
+from model.openai.tokens import DEFAULT_CONTEXT
 
 UNTOLD = "as served"
 
@@ -35,6 +36,17 @@ def description(
             "sampling": _sampling(first),
         },
     )
+
+
+def shortest(*lengths: int | None) -> int:
+    """Of the context lengths that are told, in tokens."""
+    return min([length for length in lengths if length], default=DEFAULT_CONTEXT)
+
+
+def vocabulary_of(tokenizer: ChatTokenizer, servers: Sequence[Server]) -> int:
+    """Ids run up to here, excluded: as the servers say, else by the tokenizer."""
+    told = [server.vocabulary for server in servers if server.vocabulary and server.by_ids]
+    return min(told) if told else int(getattr(tokenizer, "vocabulary", 2**31))
 
 
 def _tokenizer(server: Server, tokenizer: ChatTokenizer) -> str:

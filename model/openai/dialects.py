@@ -19,8 +19,8 @@ class Dialect:
     """How one kind of server wants to be asked.
 
     ``words``: its names for what the protocol has none for; ``fixed``: fields that make it do as
-    our own engine does. ``health``: the page that answers while it works. ``waiting``: the metric
-    of requests without a slot there.
+    our own engine does. ``health``: the page that answers while it works. ``waiting``,
+    ``running``: the metrics of requests without a slot there, and with one.
     """
 
     kind: str
@@ -30,16 +30,27 @@ class Dialect:
     health: str = "/health"
     tokenizes: bool = False
     waiting: str = ""
+    running: str = ""
 
 
 _SAME = {"top_k": "top_k", "min_p": "min_p", "repetition_penalty": "repetition_penalty"}
 
 DIALECTS = {
     "vllm": Dialect(
-        "vllm", _SAME, top_k_off=-1, tokenizes=True, waiting="vllm:num_requests_waiting"
+        "vllm",
+        _SAME,
+        top_k_off=-1,
+        tokenizes=True,
+        waiting="vllm:num_requests_waiting",
+        running="vllm:num_requests_running",
     ),
     "sglang": Dialect(
-        "sglang", _SAME, top_k_off=-1, tokenizes=True, waiting="sglang:num_queue_reqs"
+        "sglang",
+        _SAME,
+        top_k_off=-1,
+        tokenizes=True,
+        waiting="sglang:num_queue_reqs",
+        running="sglang:num_running_reqs",
     ),
     "llama.cpp": Dialect(
         "llama.cpp",
@@ -52,6 +63,7 @@ DIALECTS = {
         },
         tokenizes=True,
         waiting="llamacpp:requests_deferred",
+        running="llamacpp:requests_processing",
     ),
     "transformers": Dialect("transformers", _SAME),
     "other": Dialect("other", {}, health="/v1/models"),

@@ -32,7 +32,7 @@ from model.engine import (
 )
 from model.openai.answers import Piece, piece_of
 from model.openai.budget import RetryBudget
-from model.openai.description import description
+from model.openai.description import description, shortest, vocabulary_of
 from model.openai.dialects import body_of_ids, body_of_messages, cannot, sampling_words
 from model.openai.endpoint import Endpoint
 from model.openai.errors import ServerError, ServerFaulty, ServerSlow, WrongModel
@@ -43,7 +43,7 @@ from model.openai.neutral import Markers, as_sent
 from model.openai.options import Options
 from model.openai.probe import Server
 from model.openai.rescoring import Asked, require_scorable, rescore
-from model.openai.tokens import DEFAULT_CONTEXT, WithMessages, load, texts_of_controls
+from model.openai.tokens import WithMessages, load, texts_of_controls
 from model.stats import EngineState, EngineStats
 from model.tally import Tally
 
@@ -223,25 +223,18 @@ class OpenAIEngine:
     ) -> None:
         """What holds for all servers. Raises ``EngineError`` for sampling that one cannot do."""
         for server in servers:
-            if self._sampling and (lacks := cannot(server.dialect, self._sampling)):
-                names = " and ".join(f"model.{name}" for name in lacks)
-                raise EngineError(
-                    f"The server ({server.dialect.kind}) does not know {', '.join(lacks)}. Switch "
-                    f"{names} off (top_k 0, min_p 0, repetition_penalty 1), or name the server "
-                    "in model.openai.kind if it is another one."
-                )
-        if not isinstance(tokenizer, EstimatingTokenizer):
-            texts = texts_of_controls(tokenizer)
-            tokenizer = WithMessages(tokenizer)
-        else:
-            texts = set()
-        self._markers = Markers(texts.union(*(server.control_texts for server in servers)))
-        self._tokenizer = tokenizer
-        self._vocabulary = _vocabulary(self._given or tokenizer, servers)
-        told = [*(server.context_length for server in servers), self._options.context_length]
-        length = min([one for one in (*told, made_for) if one], default=DEFAULT_CONTEXT)
+            _require_sampling(server, self._sampling or Sampling())
+        texts = set[str]().union(*(server.control_texts for server in servers))
+        length = shortest(
+            made_for, self._options.context_length, *(server.context_length for server in servers)
+        )
+        self._vocabulary = vocabulary_of(tokenizer, servers)
         if isinstance(tokenizer, EstimatingTokenizer):
             length = int(length / (1 + MARGIN))
+        else:
+            texts |= texts_of_controls(tokenizer)
+            tokenizer = WithMessages(tokenizer)
+        self._markers, self._tokenizer = Markers(texts), tokenizer
         self._description = description(servers, tokenizer, length)
 
     # --- one request ------------------------------------------------------------------------------
@@ -384,10 +377,14 @@ def _require_model(endpoint: Endpoint, server: Server, job: Job, piece: Piece) -
         )
 
 
-def _vocabulary(tokenizer: ChatTokenizer, servers: Sequence[Server]) -> int:
-    """Ids run up to here, excluded: by the server, else by the tokenizer."""
-    told = [server.vocabulary for server in servers if server.vocabulary and server.by_ids]
-    return min(told) if told else int(getattr(tokenizer, "vocabulary", 2**31))
+def _require_sampling(server: Server, sampling: Sampling) -> None:
+    if lacks := cannot(server.dialect, sampling):
+        names = " and ".join(f"model.{name}" for name in lacks)
+        raise EngineError(
+            f"The server ({server.dialect.kind}) does not know {', '.join(lacks)}. Switch {names} "
+            "off (top_k 0, min_p 0, repetition_penalty 1), or name the server in model.openai.kind "
+            "if it is another one."
+        )
 
 
 def _back_off(attempt: int) -> float:

@@ -186,10 +186,10 @@ class Fleet:
             await self._knock(endpoint)
         elif endpoint.server.metrics:
             with contextlib.suppress(ServerError, RequestRefused):  # the next request will tell
-                page = await endpoint.client.get("/metrics", timeout=LOOK_S)
-                name = endpoint.server.dialect.waiting
-                waiting = metric(page.decode("utf-8", errors="replace"), name)
-                endpoint.pace.waiting(int(waiting or 0), endpoint.outstanding)
+                got = await endpoint.client.get("/metrics", timeout=LOOK_S)
+                page, dialect = got.decode("utf-8", errors="replace"), endpoint.server.dialect
+                waiting, running = metric(page, dialect.waiting), metric(page, dialect.running)
+                endpoint.pace.queue(int(waiting or 0), int(running or 0), endpoint.outstanding)
 
     async def _knock(self, endpoint: Endpoint) -> None:
         assert endpoint.server is not None  # noqa: S101 - else it is looked at anew

@@ -5,9 +5,11 @@ queue where it shows one, else by 429 and 503. A pause that the server asks for 
 is kept. The clock is passed in.
 """
 
+import math
 from collections.abc import Callable
 
 LESS = 0.7  # of what was out, when the server says that it is too much
+AT_HAND = 1 / 8  # of what a server works on may wait there
 SETTLE_S = 1.0  # one piece of news of too much counts once, not per request that it hit
 
 
@@ -39,12 +41,18 @@ class Pace:
             self._settled = now + SETTLE_S
             self._limit = max(1.0, min(self._limit, outstanding) * LESS)
 
-    def waiting(self, waiting: int, outstanding: int) -> None:
-        """What the server says of its own queue: ``waiting`` requests have no slot there yet."""
-        if waiting > 0:
-            # What waits there could as well wait here, where a direct message may overtake it.
-            self._limit = max(1.0, min(self._limit, outstanding - waiting))
-        elif outstanding >= int(self._limit):
+    def queue(self, waiting: int, running: int, outstanding: int) -> None:
+        """What the server says of its own queue: ``waiting`` requests have no slot there yet, and
+        ``running`` have one; ``outstanding`` of all those are from here.
+
+        What waits there could as well wait here, where a direct message may overtake it. A few
+        may stay, so that the server has work at hand; others send theirs, and take theirs back.
+        """
+        too_many = waiting - running * AT_HAND
+        if waiting > 0 and too_many > 0:
+            ours = min(1.0, outstanding / (waiting + running))
+            self._limit = max(1.0, min(self._limit, outstanding - math.ceil(too_many * ours)))
+        elif waiting == 0 and outstanding >= int(self._limit):
             self._grow(1.0)
 
     def went_well(self) -> None:

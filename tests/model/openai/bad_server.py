@@ -64,9 +64,8 @@ class BadServer:
     async def __call__(self, request: Request, reply: Reply) -> None:
         if not request.path.endswith("completions"):
             if request.path == "/metrics" and self.waiting is not None:
-                await reply.body(
-                    f"vllm:num_requests_waiting {self.waiting}\n".encode(), "text/plain"
-                )
+                page = f"vllm:num_requests_waiting {self.waiting}\nvllm:num_requests_running 2\n"
+                await reply.body(page.encode(), "text/plain")
             else:
                 await (self.fault_of_pages or self.echo)(request, reply)
             return

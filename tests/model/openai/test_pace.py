@@ -49,17 +49,26 @@ def test_it_grows_by_one_for_each_round_of_answers() -> None:
 
 def test_a_queue_at_the_server_takes_down_what_waits_there() -> None:
     pace = Pace(32, Clock())
-    pace.waiting(12, outstanding=32)
-    assert pace.limit == 20
-    pace.waiting(0, outstanding=20)
-    assert pace.limit == 21
-    pace.waiting(0, outstanding=3)  # not at the limit: nothing is learnt
-    assert pace.limit == 21
+    pace.queue(16, 16, outstanding=32)
+    assert pace.limit == 18  # two stay at hand there
+    pace.queue(2, 16, outstanding=18)
+    assert pace.limit == 18
+    pace.queue(0, 16, outstanding=18)
+    assert pace.limit == 19
+    pace.queue(0, 3, outstanding=3)  # not at the limit: nothing is learnt
+    assert pace.limit == 19
+
+
+def test_each_of_several_workers_takes_back_its_own() -> None:
+    paces = [Pace(32, Clock()) for _ in range(4)]
+    for pace in paces:
+        pace.queue(64, 64, outstanding=32)
+    assert sum(pace.limit for pace in paces) == 64 + 64 // 8
 
 
 def test_a_server_that_others_fill_still_gets_one() -> None:
     pace = Pace(32, Clock())
-    pace.waiting(500, outstanding=0)
+    pace.queue(500, 8, outstanding=0)
     assert pace.limit == 1
 
 
@@ -84,7 +93,7 @@ def test_whatever_comes_it_stays_in_its_bounds_and_comes_back(
             case "busy":
                 pace.too_much(a, b)
             case "queue":
-                pace.waiting(a, int(b))
+                pace.queue(a, int(b), a)
             case "well":
                 pace.went_well()
             case _:
