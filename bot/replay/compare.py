@@ -137,16 +137,12 @@ def is_private(planned: Planned) -> bool:
 
 
 def is_same_model(decision: DecisionRecorded, engine: EngineDescription) -> bool:
-    """Whether the weights that answered are those of this engine."""
-    recorded = decision.engine
-    if recorded is None:
+    """Whether the weights that answered, an adapter over them included, are those of this
+    engine."""
+    then = decision.engine
+    if then is None or (then.model, then.weights_digest) != (engine.model, engine.weights_digest):
         return False
-    adapter = engine.adapters.get(recorded.adapter) if recorded.adapter else None
-    return (recorded.model, recorded.weights_digest, recorded.adapter_digest) == (
-        engine.model,
-        engine.weights_digest,
-        adapter,
-    )
+    return then.adapter is None or engine.adapters.get(then.adapter) == then.adapter_digest
 
 
 def _without_text(side: ReplaySide) -> ReplaySide:

@@ -148,6 +148,11 @@ class FrozenCase:
         """Nothing is held."""
 
 
+def _adapter(decision: DecisionRecorded) -> str | None:
+    """Name of the weights over those of the model, where some answered."""
+    return decision.engine.adapter if decision.engine else None
+
+
 def _sampling(record: SamplingRecord) -> Sampling:
     return Sampling(**{name: getattr(record, name) for name in SamplingRecord.model_fields})
 

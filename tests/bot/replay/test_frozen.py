@@ -2,7 +2,7 @@
 
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import pytest
 
@@ -198,3 +198,25 @@ async def test_the_record_of_a_topic_made_anew_is_another(tmp_path: Path) -> Non
     inputs[0] = replace(record(mention("@twite other"), event_id="other"), offset=0)
     (result,) = await frozen(world, tmp_path)
     assert UNCHECKED in result.notes
+
+
+async def test_an_adapter_is_part_of_the_weights(tmp_path: Path) -> None:
+    class Adapted(Same):
+        adapters: ClassVar[dict[str, str]] = {"polite": "sha256:11"}
+
+        def describe(self) -> EngineDescription:
+            return replace(super().describe(), adapters=self.adapters)
+
+    class Gone(Adapted):
+        adapters: ClassVar[dict[str, str]] = {"polite": "sha256:22"}
+
+    world = await answered()
+    then = world.decisions[0].engine
+    assert then is not None
+    named = {"adapter": "polite", "adapter_digest": "sha256:11"}
+    forge(world, engine=then.model_copy(update=named))
+    engine = Adapted()
+    await frozen(world, tmp_path, engine)
+    assert engine.asked.adapter == "polite"
+    (result,) = await frozen(world, tmp_path, Gone())
+    assert result.why is NotReplayed.MODEL_GONE
