@@ -12,6 +12,8 @@ from model.engine import EngineError
 from model.loading import Loaded, load_model
 from model.placing import Placing, input_device
 from model.weights import resolve
+from tests.model.contract import ask
+from tests.model.test_transformers_engine import tiny_engine
 
 if TYPE_CHECKING:
     import torch
@@ -146,3 +148,25 @@ def test_a_device_map_over_two_places_gives_the_same(folder: Path, tmp_path: Pat
 
     slots, plain = Slots(spread, 2, 64), Slots(load(folder).model, 2, 64)
     assert torch.allclose(slots.read([5, 6, 7], 0), plain.read([5, 6, 7], 0), atol=1e-4)
+
+
+async def test_an_engine_with_layers_on_the_disk_answers_the_same(
+    folder: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    wanted = await answered(folder)
+    assert "offloaded" not in caplog.text
+    monkeypatch.setattr("model.memory.available", lambda: 90_000)  # bytes: some of its layers
+    assert await answered(folder, offload=str(tmp_path / "disk")) == wanted
+    assert "offloaded to the disk" in caplog.text  # accelerate's own words
+
+
+async def answered(folder: Path, **options: Any) -> tuple[int, ...]:
+    engine = tiny_engine(folder, **options)
+    await engine.start()
+    try:
+        return (await engine.generate(ask(engine, "r"))).token_ids
+    finally:
+        await engine.stop()
