@@ -44,6 +44,7 @@ EPILOG = """
 - `twite model list` shows the models on this machine, `bench` how fast one is.
 - `twite views show` shows what workers on this machine remember.
 - `twite explain WHAT` says why the bot said this, or did not.
+- `twite replay --since 2h` makes decisions again and says what changed.
 - `twite dead-letters list` shows what could not be handled, `redrive` lets it try again.
 
 **Settings** come from a TOML file (`--config`, `TWITE_CONFIG` or `./twite.toml`) and from
