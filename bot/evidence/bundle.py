@@ -40,7 +40,7 @@ says whether anything was. By hand, without Twite:
 input/        the record that was decided on
 decision/     the decision: what the bot saw, its rules, its model
 replies/      what it said
-later/        later decisions on the same post or reply, and what was said by them
+later/        later decisions on the same post or reply, what they were made for, what they said
 messages.json what the model was shown, with who wrote what
 schemas/      what the values mean (JSON Schema)
 
@@ -82,6 +82,8 @@ def _records(case: Case) -> Iterator[tuple[str, Record]]:
     yield "decision", case.decided.record
     yield from _replies("", case.said)
     for number, later in enumerate(case.later, 1):
+        if later.input is not None:
+            yield f"later/{number}/input", later.input
         yield f"later/{number}/decision", later.decided.record
         yield from _replies(f"later/{number}/", later.said)
 

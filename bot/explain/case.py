@@ -63,10 +63,12 @@ class Said:
 
 @dataclass(frozen=True, slots=True)
 class Later:
-    """A decision after the one that is explained, on the same post or reply."""
+    """A decision after the one that is explained, on the same post or reply. ``input``: what it
+    was made for, such as the review that an edit asked for; none where it is gone."""
 
     decided: Decided
     said: tuple[Said, ...] = ()
+    input: Record | None = None
 
 
 @dataclass(frozen=True, slots=True)

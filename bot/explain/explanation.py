@@ -94,7 +94,8 @@ class OutputShown:
 
 @dataclass(frozen=True, slots=True)
 class LaterShown:
-    """A later decision on the same post or reply."""
+    """A later decision on the same post or reply. ``because``: what brought it about, or the rule
+    that ended it, where that is recorded."""
 
     at: str
     time: str
@@ -102,6 +103,7 @@ class LaterShown:
     outcome: str
     reason: str | None
     meaning: str
+    because: str | None
     said: tuple[SaidText, ...]
 
 
@@ -338,6 +340,7 @@ def _later(later: Later, hidden: bool) -> LaterShown:
         outcome=data.outcome.value,
         reason=data.reason,
         meaning=words.meaning(data.reason) or words.meaning(data.outcome),
+        because=next((r.detail for r in reversed(data.rules) if r.detail), None),
         said=tuple(_said(said, hidden) for said in later.said),
     )
 

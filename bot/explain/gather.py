@@ -51,7 +51,11 @@ async def gather(
     original = await _input(reader, decided, gone)
     said = await _said(reader, decided, gone, private=private)
     later = [
-        Later(one, await _said(reader, one, {}, private=private))
+        Later(
+            one,
+            await _said(reader, one, {}, private=private),
+            await _input(reader, one, {}),
+        )
         for one in await _later(reader, decided, tell, private=private)
     ]
     return Case(

@@ -158,7 +158,8 @@ def _later(later: LaterShown) -> Iterator[RenderableType]:
     what = Text(
         plain(f"{later.time} {later.outcome}{reason}"), STYLES.get(Outcome(later.outcome), "")
     )
-    yield Text.assemble(what, (f"  {plain(later.meaning)}", "dim"))
+    because = f" ({later.because})" if later.because else ""
+    yield Text.assemble(what, (plain(f"  {later.meaning}{because}"), "dim"))
     yield Indented(Text(plain(f"decision {later.decision_id} at {later.at}"), "dim"), INDENT)
     for said in later.said:
         for line in _said(said):

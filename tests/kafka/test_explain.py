@@ -119,6 +119,10 @@ def test_a_reply_is_explained_with_what_became_of_it(played: Played, twite: Twit
         assert [seen["why"] for seen in told["thread"]] == ["root", "asking"]
         assert [one["outcome"] for one in told["later"]] == ["corrected", "retracted"]
         assert [one["said"][0]["what"] for one in told["later"]] == ["correction", "retraction"]
+        assert [one["because"] for one in told["later"]] == [
+            "a post was edited",
+            "a post was deleted",
+        ]
         assert told["input"]["gone"] is None
         assert told["warnings"] == []
         ids = [i for segment in told["tokens"]["prompt"] for i in segment["token_ids"]]
@@ -171,9 +175,11 @@ def test_a_case_goes_into_evidence_and_is_checked_without_kafka(
         "decision/value",
         "replies/1/value",
         "later/1/decision/value",
+        "later/1/input/value",
         "later/2/replies/1/value",
         "messages.json",
         f"schemas/{names.REPLY_RETRACTED}.json",
+        f"schemas/{names.REVIEW_ASKED}.json",
     } <= members
     data = Path(case).read_bytes()
     Path(case).write_bytes(data.replace(b"What is a log?", b"What is a dog?", 1))
