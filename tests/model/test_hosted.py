@@ -70,7 +70,14 @@ def pid_of(engine: HostedEngine) -> int:
     return engine.pid
 
 
-@pytest.mark.parametrize("how", [signal.SIGKILL, signal.SIGSEGV, signal.SIGABRT])
+@pytest.mark.parametrize(
+    "how",
+    [
+        signal.SIGKILL,
+        pytest.param(signal.SIGSEGV, marks=pytest.mark.slow),
+        pytest.param(signal.SIGABRT, marks=pytest.mark.slow),
+    ],
+)
 async def test_a_death_in_the_middle_of_a_crowd_hangs_nobody(how: signal.Signals) -> None:
     async with hosted(latency_ms=HOUR_MS) as engine:
         first = pid_of(engine)
@@ -104,6 +111,7 @@ async def test_while_the_process_is_away_there_is_no_room_and_nobody_gets_in() -
     assert engine.stats().state == "stopped"
 
 
+@pytest.mark.slow  # starts several processes
 async def test_one_that_keeps_dying_is_told_as_failing_and_comes_back() -> None:
     policy = RestartPolicy(first_s=0.0, most_s=0.0, failures=2, slow_s=0.5)
     async with hosted(restarts=policy) as engine:
@@ -190,6 +198,7 @@ host.main()
 """
 
 
+@pytest.mark.slow  # starts several processes
 async def test_a_model_that_stands_still_with_work_is_killed() -> None:
     command = (sys.executable, "-c", textwrap.dedent(STUCK))
     care = Care(hang_s=1.5, restarts=SOON, command=command)
@@ -266,6 +275,7 @@ host.main()
 """
 
 
+@pytest.mark.slow  # starts several processes
 async def test_a_prompt_that_kills_the_process_harms_the_others_twice_and_then_only_itself() -> (
     None
 ):
@@ -291,6 +301,7 @@ async def test_a_prompt_that_kills_the_process_harms_the_others_twice_and_then_o
     await engine.stop()
 
 
+@pytest.mark.slow  # starts several processes
 async def test_a_new_process_that_never_gets_ready_is_not_waited_for(tmp_path: Path) -> None:
     flag = tmp_path / "stuck"
     code = f"""
