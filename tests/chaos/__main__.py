@@ -99,7 +99,7 @@ def summary(result: Result) -> list[str]:
     )
     if result.lost_commits:
         lines.append(
-            f"  the broker lost commits of the group (its own log says so {result.lost_commits}"
+            f"  the broker lost commits of the group (its own logs say so {result.lost_commits}"
             " times): offsets went back, and nothing may have come of it"
         )
     outcomes = (f"{times} {outcome}" for outcome, times in sorted(result.outcomes.items()))

@@ -91,7 +91,7 @@ class Evidence:
     ``ends``: last stable offset and high watermark of each output partition. ``seen``: what a
     reader saw during the run and ``final`` what one sees now, as offset and digest in order.
     ``told``: what the feed says of posts. ``spoiled``: how many inputs faults may have made dead
-    letters. ``lost_commits``: how often the broker's own log says that its group coordinator lost
+    letters. ``lost_commits``: how often the broker's own logs say that its group coordinator lost
     what it had; offsets may then go back, everything else must hold all the same.
     """
 

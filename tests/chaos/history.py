@@ -7,13 +7,16 @@ same; where they differ, it is the broker that forgot. Source of the format: Apa
 """
 
 import struct
-from collections.abc import Iterator
+from bisect import bisect_left
+from collections import defaultdict
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
 from tests.chaos.facts import Commit, Place, Raw
 
 TOPIC = "__consumer_offsets"
 _KEY_VERSIONS = (0, 1)  # a commit; others are members of groups
+_THROUGH_MS = 30_000  # by then the transaction of a commit has ended, well or not
 _FLEXIBLE = 4  # from this version on texts are compact
 
 
@@ -32,6 +35,24 @@ def commits(records: Iterator[Raw], group: str) -> Iterator[Written]:
         place = _place(record.key or b"", group)
         if place is not None and record.value is not None:
             yield Written(place, _commit(record.value), record.timestamp_ms)
+
+
+def forgotten(samples: Iterable[Written], written: Iterable[Written]) -> int:
+    """How often the broker answered with a commit that its own log had replaced long before.
+
+    ``samples`` are what it answered, and when. Kafka 4.4, killed often while its coordinator reads
+    a long log, was seen to come back with commits of a quarter of an hour ago, not saying a word.
+    """
+    times: dict[Place, list[int]] = defaultdict(list)
+    last: dict[tuple[Place, Commit], int] = {}  # where in the log of its place it stands last
+    for one in written:
+        last[one.place, one.commit] = len(times[one.place])
+        times[one.place].append(one.at_ms)
+    found = 0
+    for one in samples:
+        through = bisect_left(times[one.place], one.at_ms - _THROUGH_MS)
+        found += last.get((one.place, one.commit), -1) < through - 1
+    return found
 
 
 def _place(key: bytes, group: str) -> Place | None:

@@ -43,6 +43,7 @@ from tests.chaos.facts import (
 from tests.chaos.facts import digest as digest_of
 from tests.chaos.feed import BOT, Feed
 from tests.chaos.fleet import Fleet, WorkerProcess
+from tests.chaos.history import Written, forgotten
 from tests.chaos.producing import Feeding
 from tests.chaos.stage import GROUP, Setting, Stage, staged
 from tests.chaos.wire import WireError
@@ -204,7 +205,7 @@ class Run:
             told=told,
             spoiled=self.spoiled,
             drained=drained,
-            lost_commits=lost_commits(stage.broker.log.read_text(errors="replace")),
+            lost_commits=await self._lost_commits(),
         )
         found = await asyncio.to_thread(check, evidence)
         known = set(self.result.violations)
@@ -212,6 +213,13 @@ class Run:
         self.result.lost_commits = evidence.lost_commits
         self.result.inputs, self.result.outputs = len(evidence.inputs), len(outputs)
         self.result.outcomes = Counter(d.outcome for d in outputs if isinstance(d, Decision))
+
+    async def _lost_commits(self) -> int:
+        """How often the broker forgot commits, by its own logs and by what it answered."""
+        told = lost_commits(self.stage.broker.log.read_text(errors="replace"))
+        written = await asyncio.to_thread(readers.commit_history, self.stage.servers, GROUP)
+        samples = [Written(s.place, s.commit, s.at_ms) for s in self.stage.commits.samples]
+        return told + await asyncio.to_thread(forgotten, samples, written)
 
     async def nothing_more(self) -> None:
         """A worker started on the drained log publishes nothing."""

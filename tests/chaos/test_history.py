@@ -5,7 +5,7 @@ import struct
 import pytest
 
 from tests.chaos.facts import Commit, Raw
-from tests.chaos.history import TOPIC, Written, commits
+from tests.chaos.history import TOPIC, Written, commits, forgotten
 
 
 def text(value: str) -> bytes:
@@ -52,3 +52,27 @@ def test_what_is_no_commit_of_the_group_is_left_out() -> None:
         record(key(topic="feed.posts"), value(3, 9, "")),
     ]
     assert [w.place for w in commits(iter(others), "twite")] == [("feed.posts", 3)]
+
+
+def at(ms: int, offset: int) -> Written:
+    return Written(("feed.mentions", 3), Commit(offset), ms)
+
+
+LOG = [at(0, 1), at(50_000, 5), at(60_000, 8), at(100_000, 9)]
+
+
+@pytest.mark.parametrize(
+    ("sample", "expected"),
+    [
+        (at(100_500, 9), 0),
+        (at(100_000, 8), 0),
+        (at(85_000, 5), 0),  # the next one's transaction may be open still
+        (at(95_000, 5), 1),
+        (at(200_000, 1), 1),
+        (at(20_000, 7), 0),  # nothing is through by then
+    ],
+)
+def test_a_commit_is_forgotten_where_the_log_replaced_it_long_before(
+    sample: Written, expected: int
+) -> None:
+    assert forgotten([sample], LOG) == expected
