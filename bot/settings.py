@@ -300,7 +300,8 @@ class ModelSettings(Group):
     dies; false: in the worker's."""
     hang_s: float = Field(default=60.0, ge=1, le=3600)
     """Seconds without a sign of life, or with work and without a step of the model, after which
-    the engine's process is killed and started again."""
+    the engine's process is killed and started again; twenty times its slowest step, if that is
+    longer."""
     max_new_tokens: int = Field(default=96, ge=1, le=100_000)
     """Longest reply, in the model's tokens."""
     temperature: float = Field(default=0.0, ge=0, le=10)

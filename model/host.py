@@ -170,7 +170,9 @@ class Host(asyncio.Protocol):
         while True:
             now = engine.stats()
             slots = engine.capacity().slots
-            self.say(Pulse(slots, now.running, now.waiting, now.cache_use, now.steps))
+            self.say(
+                Pulse(slots, now.running, now.waiting, now.cache_use, now.steps, now.slowest_s)
+            )
             if now.state == "stopped":
                 os._exit(_GIVEN_UP)
             await asyncio.sleep(every_s)

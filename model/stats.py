@@ -42,8 +42,9 @@ class EngineStats:
     code of an error. ``cached_tokens``: prompt tokens that did not have to be read again.
     ``running``: requests in the batch; ``waiting``: those without a slot; ``cache_use``: share of
     the memory for keys and values that is taken, 0 to 1. ``steps``: passes of the model so far
-    (None: an engine that knows of none). ``state``: answers; is being started again; has failed
-    so often that somebody should look, and is tried again now and then; does not run.
+    (None: an engine that knows of none), ``slowest_s`` the slowest of them in seconds. ``state``:
+    answers; is being started again; has failed so often that somebody should look, and is tried
+    again now and then; does not run.
     """
 
     requests: Mapping[str, int] = field(default_factory=dict)
@@ -59,4 +60,5 @@ class EngineStats:
     waiting: int = 0
     cache_use: float = 0.0
     steps: int | None = None
+    slowest_s: float = 0.0
     state: EngineState = "up"

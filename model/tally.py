@@ -84,6 +84,7 @@ class Tally:
         waiting: int = 0,
         cache_use: float = 0.0,
         steps: int | None = None,
+        slowest_s: float = 0.0,
     ) -> EngineStats:
         """Everything counted so far, with what is so now."""
         return EngineStats(
@@ -100,5 +101,6 @@ class Tally:
             waiting=waiting,
             cache_use=cache_use,
             steps=steps,
+            slowest_s=slowest_s,
             state=state,
         )

@@ -8,6 +8,7 @@ engine stops, or their own cancellation, which frees the row at the next step.
 
 import asyncio
 import threading
+import time
 from collections import deque
 from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
 from concurrent.futures import Future
@@ -95,7 +96,7 @@ class TransformersEngine:
         self._tokenizer: HfChatTokenizer | None = None
         self._description: EngineDescription | None = None
         self._vocabulary = 0
-        self._steps = 0
+        self._steps, self._slowest_s = 0, 0.0
         self._tally = Tally()
         # What follows is shared with the engine's thread, under this condition.
         self._changed = threading.Condition()
@@ -229,6 +230,7 @@ class TransformersEngine:
             waiting=max(0, there - self._slots),
             cache_use=taken / (self._slots * length),
             steps=self._steps,
+            slowest_s=self._slowest_s,
             state="up" if running else "stopped",
         )
 
@@ -321,8 +323,9 @@ class TransformersEngine:
         length, kept = loaded.context_length, self._kept_prompts
         slots = Slots(loaded.model, self._slots, length, kept, self._quantization)
         # The first passes choose kernels and take memory: better now than in a request.
-        slots.read([0] * min(16, loaded.context_length), 0)
-        slots.decode([0] * self._slots, [0] * self._slots)
+        with self._timed():
+            slots.read([0] * min(16, loaded.context_length), 0)
+            slots.decode([0] * self._slots, [0] * self._slots)
         self._tokenizer, self._vocabulary = loaded.tokenizer, loaded.vocabulary
         self._description = _description(files, loaded, digests, self._quantization)
         return Batch(
@@ -334,7 +337,8 @@ class TransformersEngine:
         failures = 0
         while self._next_work(batch):
             try:
-                batch.step()
+                with self._timed():
+                    batch.step()
                 self._steps += 1
                 failures = 0
             except Exception as error:
@@ -345,6 +349,12 @@ class TransformersEngine:
                     reply.fail(EngineUnavailable(f"The engine's step failed: {what}."))
                 if failures >= MAX_FAILURES:
                     return
+
+    @contextmanager
+    def _timed(self) -> Iterator[None]:
+        started = time.monotonic()
+        yield
+        self._slowest_s = max(self._slowest_s, time.monotonic() - started)
 
     def _next_work(self, batch: "Batch") -> bool:
         """Wait for work and take newcomers in; False when asked to stop."""

@@ -122,6 +122,7 @@ class HostedEngine:
             waiting=max(0, there - slots) if up else 0,
             cache_use=pulse.cache_use if up and pulse else 0.0,
             steps=pulse.steps if pulse else None,
+            slowest_s=pulse.slowest_s if pulse else 0.0,
             state=self._keeper.state,
         )
 

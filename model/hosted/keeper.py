@@ -35,8 +35,9 @@ log = structlog.get_logger(__name__)
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Care:
     """How the process is looked after. ``hang_s``: seconds without a sign of life, or with work
-    and without a step of the model, after which it is killed; ``restart_s``: those that it may take
-    to be there again, or five times as long as at first. ``environment``: variables for it."""
+    and without a step of the model, after which it is killed (more where the model's own steps
+    are slow); ``restart_s``: those that it may take to be there again, or five times as long as at
+    first. ``environment``: variables for it."""
 
     hang_s: float = 60.0
     restart_s: float = 120.0
@@ -97,7 +98,7 @@ class Keeper:
         match message:
             case Pulse():
                 self.pulse = message
-                self._watch.pulse(message.steps)
+                self._watch.pulse(message.steps, message.slowest_s)
             case Ready():
                 if self._starting and not self._starting.done():
                     self._starting.set_result(message)

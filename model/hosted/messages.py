@@ -129,13 +129,14 @@ class Failed(_Message, frozen=True):
 
 
 class Pulse(_Message, frozen=True):
-    """Sent regularly: alive, and how full. ``steps``: see ``EngineStats``."""
+    """Sent regularly: alive, and how full. ``steps``, ``slowest_s``: see ``EngineStats``."""
 
     slots: int
     running: int
     waiting: int
     cache_use: float
     steps: int | None
+    slowest_s: float
 
 
 ToEngine = Start | Ask | Judge | Cancel | Forget

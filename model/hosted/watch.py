@@ -3,23 +3,32 @@
 A look is taken at regular times; the engine stands still where so many looks in a row found no
 pulse since the last one, or found work and no step of the model. Looks are counted rather than
 seconds: when our own process was stopped for a while, its pulses lie unread, and that must
-not count against it more than once.
+not count against it more than once. A model on the disk, or a large one on a processor, takes
+minutes for a step: it gets many times as long as its slowest step took.
 """
 
 LOOKS = 6  # in a row, all without news
+SLOWEST = 20  # a warm-up reads 16 tokens, a step hundreds
 
 
 class Watch:
-    """One look every ``interval_s`` seconds, so that ``patience_s`` pass until the verdict."""
+    """One look every ``interval_s`` seconds, so that ``patience_s`` or more pass until the
+    verdict."""
 
     def __init__(self, patience_s: float) -> None:
-        self.interval_s = patience_s / LOOKS
+        self._patience_s = patience_s
         self._pulses = self._steps = 0
         self._counted: int | None = None
         self._silent = self._idle = 0
 
-    def pulse(self, steps: int | None) -> None:
-        """A pulse came in; ``steps``: passes of the model so far, None where it knows of none."""
+    @property
+    def interval_s(self) -> float:
+        return self._patience_s / LOOKS
+
+    def pulse(self, steps: int | None, slowest_s: float = 0.0) -> None:
+        """A pulse came in; ``steps``: passes of the model so far, None where it knows of none;
+        ``slowest_s``: of those, the slowest."""
+        self._patience_s = max(self._patience_s, SLOWEST * slowest_s)
         self._pulses += 1
         if steps is None or steps != self._counted:
             self._steps += 1

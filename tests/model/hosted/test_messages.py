@@ -60,7 +60,7 @@ FROM: list[FromEngine] = [
     Judged(8, Score((-1.5,), "diverged", 0, math.inf)),
     Failed(0, "model-not-found", "It is nowhere."),
     Logged("error", "event", {"a": 1, "b": "x", "c": 0.5, "d": True, "e": None}),
-    Pulse(8, 3, 2, 0.5, None),
+    Pulse(8, 3, 2, 0.5, None, 0.25),
 ]
 TO: list[ToEngine] = [
     Start("echo", {"slots": 3, "name": None}, 0.5),

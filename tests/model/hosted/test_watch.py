@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 
-from model.hosted.watch import LOOKS, Watch
+from model.hosted.watch import LOOKS, SLOWEST, Watch
 
 
 def looks(watch: Watch, pulses: Sequence[Sequence[int | None]], *, at_work: bool) -> list[str]:
@@ -47,3 +47,13 @@ def test_a_stop_of_our_own_counts_once() -> None:
 
 def test_an_engine_that_knows_of_no_steps_is_only_to_answer() -> None:
     assert set(looks(Watch(60.0), [[None]] * (3 * LOOKS), at_work=True)) == {""}
+
+
+def test_a_model_whose_steps_take_minutes_gets_as_long() -> None:
+    watch = Watch(60.0)
+    watch.pulse(1, 0.5)
+    assert watch.interval_s * LOOKS == 60.0
+    watch.pulse(1, 100.0)
+    assert watch.interval_s * LOOKS == SLOWEST * 100.0
+    watch.pulse(2, 50.0)
+    assert watch.interval_s * LOOKS == SLOWEST * 100.0
