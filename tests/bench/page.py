@@ -15,6 +15,9 @@ Made by `make bench` from the files in `benchmarks/`; do not edit by hand. Ratio
 within one run, the two sides by turns, medians over several rounds. No test asserts a time.
 Where other programs kept the machine busy during a run, the figure says how much: distrust
 what was measured beside more than half a core of strangers.
+
+No figure here is of a GPU: P4 and the GPU's form of P3 (`make bench-gpu`) were never run on one,
+only their ways on a CPU. The engine has neither CUDA graphs nor a paged attention kernel.
 """
 
 MEANING: Mapping[str, str] = {
