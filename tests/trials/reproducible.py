@@ -153,7 +153,8 @@ class Trial:
                 wrong = replace(how, seed=number + 1_000_000)
                 found["another seed"].append(self._margin(read, number, ids, wrong))
             if place < CONTROLS:
-                elsewhere = (number + 1) % len(self.asked)
+                # Neighbours may ask the same, or be turns of one talk.
+                elsewhere = (number + len(self.asked) // 2) % len(self.asked)
                 found["another prompt"].append(self._margin(read, elsewhere, ids, how))
             if across and place < 4 * CONTROLS:
                 found["another precision"].append(self._margin(read, number, across[place], how))
