@@ -10,7 +10,7 @@ from collections.abc import AsyncIterator, Iterable, Iterator, Mapping
 from typing import Protocol
 
 from bot.observe import Position
-from consumers.errors import TopicMissing
+from consumers.errors import RangeGone, TopicMissing
 from consumers.reader import Bound, Range
 from schemas.record import Record
 from schemas.replays import NotReplayed
@@ -43,6 +43,10 @@ class Held:
                 self._bounds[topic] = {}
         return self._bounds[topic]
 
+    def forget(self, topic: str) -> None:
+        """Ask again: some of it was removed meanwhile."""
+        self._bounds.pop(topic, None)
+
     async def why_gone(self, place: Position) -> NotReplayed:
         """Why there is no record at a place that had one."""
         first, _ = (await self.bounds(place.topic)).get(place.partition, (None, None))
@@ -53,17 +57,33 @@ class Held:
 async def fetch(log: Log, held: Held, places: Iterable[Position]) -> dict[Position, Record]:
     """The records at those places that the log still holds."""
     found: dict[Position, Record] = {}
-    for (topic, partition), offsets in _by_partition(places).items():
-        bounds = (await held.bounds(topic)).get(partition)
-        there = [offset for offset in offsets if bounds and bounds[0] <= offset < bounds[1]]
-        for first, last in runs(there):
-            span = Range(
-                topic, (partition,), Bound({partition: first}), Bound({partition: last + 1})
-            )
-            async for record in log.read(span):
+    for place, offsets in _by_partition(places).items():
+        for first, last in runs(offsets):
+            async for record in read(log, held, place, first, last + 1):
                 if record.offset in offsets:
                     found[Position.of(record)] = record
     return found
+
+
+async def read(
+    log: Log, held: Held, place: tuple[str, int], start: int, end: int
+) -> AsyncIterator[Record]:
+    """What the log holds of one partition from ``start`` to before ``end``, also where the
+    beginning of it is removed at this moment."""
+    topic, partition = place
+    while True:
+        first, behind = (await held.bounds(topic)).get(partition, (0, 0))
+        begin, stop = max(start, first), min(end, behind)
+        if begin >= stop:
+            return
+        span = Range(topic, (partition,), Bound({partition: begin}), Bound({partition: stop}))
+        try:
+            async for record in log.read(span):
+                yield record
+        except RangeGone:  # before the first record, or never
+            held.forget(topic)
+            continue
+        return
 
 
 def runs(offsets: Iterable[int], gap: int = GAP) -> Iterator[tuple[int, int]]:

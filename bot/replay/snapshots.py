@@ -16,15 +16,14 @@ import itertools
 import shutil
 import sqlite3
 from collections import deque
-from collections.abc import AsyncIterator, Collection, Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from bot.known import OpenView
-from bot.replay.log import Held, Log
+from bot.replay.log import Held, Log, read
 from bot.replay.plan import event_id
 from bot.views import bot_views
-from consumers.reader import Bound, Range
 from consumers.views.view import BadRecord, View
 from consumers.views.views import ViewLost
 from schemas.names import BOT_DIRECT_REPLIES, BOT_REFERENCES, BOT_REPLIES
@@ -215,7 +214,7 @@ class Snapshots:
 
     async def _apply_all(self, built: _Built, place: tuple[str, int], start: int, end: int) -> None:
         some: list[Record] = []
-        async for record in self._read(place, start, end):
+        async for record in read(self._log, self._held, place, start, end):
             some.append(record)
             if len(some) >= COMMIT_EVERY:
                 built.apply(some)
@@ -229,23 +228,12 @@ class Snapshots:
             return
         waiting = self._waiting.setdefault(place, deque())
         last = start
-        async for record in self._read(place, start, end):
+        async for record in read(self._log, self._held, place, start, end):
             waiting.append(record)
             last = record.offset + 1
         # Where the log ends before that, more may come until the next time.
         bounds = (await self._held.bounds(place[0])).get(place[1], (0, 0))
         self._read_to[place] = max(last, min(end, bounds[1]))
-
-    async def _read(self, place: tuple[str, int], start: int, end: int) -> AsyncIterator[Record]:
-        """What the log holds of that stretch."""
-        topic, partition = place
-        first, behind = (await self._held.bounds(topic)).get(partition, (0, 0))
-        begin, stop = max(start, first), min(end, behind)
-        if begin >= stop:
-            return
-        span = Range(topic, (partition,), Bound({partition: begin}), Bound({partition: stop}))
-        async for record in self._log.read(span):
-            yield record
 
     def _of(self, name: str) -> _Built:
         if name not in self._built:

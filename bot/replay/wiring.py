@@ -25,8 +25,9 @@ from bot.replay.rebuilt import Rebuilt
 from bot.replay.run import Progress, Replay, Way
 from bot.replay.wanted import Wanted
 from bot.values import Setup
-from consumers.reader import range_reader
+from consumers.reader import Range, range_reader
 from model.engine import Engine
+from schemas.names import BOT_REPLAYS
 from schemas.replays import ReplayMode
 
 
@@ -68,6 +69,8 @@ async def replay(order: Order, told: Told, now: Callable[[], datetime] = utc_now
     folder = _folder(order, now())
     try:
         async with range_reader(order.bootstrap_servers, order.client) as log:
+            if order.publish:  # a missing topic is told now
+                await log.bounds(Range(BOT_REPLAYS))
             plan = await _plan(order, folder, log, told)
             await _run(order, folder, plan, log, told)
         folder.finish(now())

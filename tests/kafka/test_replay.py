@@ -20,7 +20,14 @@ from bot.clients import admin, consumer, producer
 from bot.config import as_environment
 from bot.events import Person, addressed, edit_of, edited, mention, message_to, post
 from bot.observe import Outcome
-from bot.settings import KafkaSettings, LoggingSettings, ModelSettings, Settings, ViewsSettings
+from bot.settings import (
+    KafkaSettings,
+    LimitsSettings,
+    LoggingSettings,
+    ModelSettings,
+    Settings,
+    ViewsSettings,
+)
 from consumers.reader import Range, RangeReader, range_reader
 from infra.broker import LocalBroker
 from infra.topics import create_topics
@@ -200,9 +207,13 @@ def test_the_gate_lets_a_small_change_through_and_stops_a_large_one(
     prompt.write_text("You are {bot}. Say nothing but the truth.\n")
     words = ["--all", "--against", str(prompt), "--no-publish", "--budget"]
     assert "within the budget" in twite.run([*words, "5%"])
-    # Texts changed, but no outcome: what changes outcomes here is that hops count for less.
-    said = twite.run([*words, "0%"])
-    assert "text changed" in said
+    # Texts changed, but no outcome.
+    assert "text changed" in twite.run([*words, "0%"])
+    strict = LimitsSettings(max_age_hours=1e-9)
+    twite.settings = twite.settings.model_copy(update={"limits": strict})
+    said = twite.run([*words, "50%"], status=4)
+    assert "100.00% of outcomes changed: more than the budget" in said
+    assert "replied → skipped, too-old" in said
 
 
 def test_the_report_is_a_terminal_table_and_one_page(twite: Twite, tmp_path: Path) -> None:

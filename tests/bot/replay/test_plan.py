@@ -144,3 +144,13 @@ async def test_places_that_are_gone_are_left_out_and_why_is_told() -> None:
     assert set(await fetch(world.log, held, [gone, there, beyond])) == {there}
     assert await held.why_gone(gone) is NotReplayed.BEYOND_RETENTION
     assert await held.why_gone(beyond) is NotReplayed.ORIGINAL_GONE
+
+
+async def test_what_is_removed_while_it_is_read_is_gone_and_no_error() -> None:
+    world = await three()
+    held = Held(world.log)
+    await held.bounds(names.FEED_MENTIONS)
+    world.log.firsts[names.FEED_MENTIONS, PARTITION] = 1
+    gone, there = (Position(names.FEED_MENTIONS, PARTITION, n) for n in (0, 1))
+    assert set(await fetch(world.log, held, [gone, there])) == {there}
+    assert await held.why_gone(gone) is NotReplayed.BEYOND_RETENTION
