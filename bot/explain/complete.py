@@ -8,6 +8,7 @@ that was edited, is told by what it lacks. Next: ``bot/explain/explanation.py`` 
 from collections.abc import Callable, Iterator
 from typing import Any, Final
 
+from bot.context import Why
 from bot.explain.case import Case, Decided
 from schemas.audit import DecisionRecorded, PromptRecord
 from schemas.codes import Outcome
@@ -81,8 +82,9 @@ def _asked_the_model(data: DecisionRecorded) -> bool:
 
 
 def _known(data: DecisionRecorded) -> Iterator[Any]:
-    """The posts that are named: of who wants no part in it nothing is recorded."""
-    return (item for item in data.context if item.why != "consent")
+    """The posts that have revisions: of who wants no part in it nothing is recorded, and what
+    the bot said has none until it is corrected."""
+    return (item for item in data.context if item.why not in (Why.CONSENT, Why.OWN))
 
 
 def faults_of(case: Case) -> tuple[str, ...]:

@@ -18,7 +18,7 @@ from bot.explain.case import Case, Decided, Later, Said
 from bot.explain.complete import faults_of, missing_of
 from bot.explain.gather import text_of
 from bot.explain.remedies import Remedy, remedies
-from schemas.audit import ContextItem, PromptMessage, PromptRecord
+from schemas.audit import ContextItem, DecisionRecorded, PromptMessage, PromptRecord
 from schemas.codes import Outcome
 from schemas.feed import Ref
 from schemas.fields import format_time
@@ -170,7 +170,7 @@ def explain(case: Case, *, hidden: bool = False, tokens: bool = False) -> Explan
         outcome=data.outcome.value,
         reason=data.reason,
         headline=_headline(decided),
-        meaning=words.meaning(data.reason) or words.meaning(data.outcome),
+        meaning=_meaning(data),
         because=_because(decided, rules),
         private=decided.private,
         hidden=hidden,
@@ -222,6 +222,12 @@ def _headline(decided: Decided) -> str:
         Outcome.RETRACTED: f"The bot took its reply back{why}",
     }
     return what[data.outcome]
+
+
+def _meaning(data: DecisionRecorded) -> str:
+    """Of the reason where nothing was said, else of what was done."""
+    silent = data.outcome in (Outcome.SKIPPED, Outcome.DEAD_LETTERED)
+    return words.meaning(data.reason if silent else data.outcome)
 
 
 def _because(decided: Decided, rules: Sequence[Step]) -> Step | None:
@@ -339,7 +345,7 @@ def _later(later: Later, hidden: bool) -> LaterShown:
         decision_id=data.decision_id,
         outcome=data.outcome.value,
         reason=data.reason,
-        meaning=words.meaning(data.reason) or words.meaning(data.outcome),
+        meaning=_meaning(data),
         because=next((r.detail for r in reversed(data.rules) if r.detail), None),
         said=tuple(_said(said, hidden) for said in later.said),
     )

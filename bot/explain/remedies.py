@@ -37,23 +37,23 @@ def remedies(case: Case) -> tuple[Remedy, ...]:
 
 def _of_a_reply(decided: Decided) -> Iterator[Remedy]:
     data = decided.data
-    yield Remedy("the asker", "edits the question: the reply is looked at again and corrected")
-    yield Remedy("the asker", "deletes the question: the reply is taken back")
+    yield Remedy("the asker", "edit the question: the reply is looked at again and corrected")
+    yield Remedy("the asker", "delete the question: the reply is taken back")
     if decided.input.topic == FEED_DIRECT_MESSAGES:
-        yield Remedy("the asker", "has the bot forget this talk", "/forget")
-    yield Remedy("the asker", "opts out or blocks the bot: it answers no more")
+        yield Remedy("the asker", "have the bot forget this talk", "/forget")
+    yield Remedy("the asker", "opt out or block the bot: it answers no more")
     others = {c.author_id for c in data.context if c.included} - {asker_of(decided)}
     if len(others) > 0:
         yield Remedy(
             "whoever wrote in the thread",
-            "edits or deletes a post that was seen (the reply is corrected, kept or taken back),"
-            " or opts out (it is seen no more)",
+            "edit or delete a post that was seen (the reply is corrected, kept or taken back),"
+            " or opt out (it is seen no more)",
         )
     yield from _of_moderators(decided)
     if data.prompt is not None:
         yield Remedy(
             "the operator",
-            f"changes the prompt {data.prompt.template}",
+            f"change the prompt {data.prompt.template}",
             f"twite prompts diff {data.prompt.template}",
         )
 
@@ -61,9 +61,9 @@ def _of_a_reply(decided: Decided) -> Iterator[Remedy]:
 def _of_moderators(decided: Decided) -> Iterator[Remedy]:
     for subject in blockable(decided):
         yield Remedy(
-            "a moderator", "has the bot answer there no more", f"command block on {subject}"
+            "a moderator", "have the bot answer there no more", f"command block on {subject}"
         )
-    what = "switches the bot off, everywhere or for mentions or direct-messages"
+    what = "switch the bot off, everywhere or for mentions or direct-messages"
     yield Remedy("a moderator", what, "command stop on everything")
 
 
@@ -71,17 +71,17 @@ def _of_a_skip(decided: Decided) -> Iterator[Remedy]:
     data = decided.data
     if data.duplicate_of:
         yield Remedy(
-            "everybody", "asks about the first decision", f"twite explain {data.duplicate_of}"
+            "everybody", "ask about the first decision", f"twite explain {data.duplicate_of}"
         )
     elif told := words.mend(data.reason):
         yield Remedy("the operator", told)
 
 
 def _of_a_dead_letter(decided: Decided) -> Iterator[Remedy]:
-    yield Remedy("the operator", "looks at the record", f"twite dead-letters show {decided.input}")
+    yield Remedy("the operator", "look at the record", f"twite dead-letters show {decided.input}")
     yield Remedy(
         "the operator",
-        "lets the bot try again, once the cause is mended",
+        "let the bot try again, once the cause is mended",
         f"twite dead-letters redrive {decided.input}",
     )
 
@@ -92,11 +92,16 @@ def _always(decided: Decided) -> Iterator[Remedy]:
     if data.prompt is not None:
         yield Remedy(
             "an auditor",
-            "spells the prompt token by token",
+            "ask the model again, with the same prompt and seed",
+            f"twite replay --id {data.decision_id}",
+        )
+        yield Remedy(
+            "an auditor",
+            "spell the prompt token by token",
             f"twite prompts render --decision {data.decision_id}",
         )
     yield Remedy(
         "an auditor",
-        "takes the case into a signed file",
+        "take the case into a signed file",
         f"twite evidence export {data.decision_id}{private} --key KEY.pem --out FILE",
     )

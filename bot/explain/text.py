@@ -7,6 +7,7 @@ shown without characters that steer a terminal; cyan is trusted, yellow is what 
 from collections.abc import Iterator, Sequence
 
 from rich.console import Group, RenderableType
+from rich.table import Table
 from rich.text import Text
 
 from bot.explain.explanation import Explanation, LaterShown, SaidText, Seen
@@ -71,15 +72,16 @@ def _seen(seen: Seen) -> Iterator[RenderableType]:
 
 
 def _rules(told: Explanation) -> Iterator[RenderableType]:
-    wide = max((len(step.name) for step in told.rules), default=0)
+    if not told.rules:
+        return
+    table = Table.grid(padding=(0, 2, 0, 0))
     for number, step in enumerate(told.rules, 1):
-        detail = f" {plain(step.detail)}" if step.detail else ""
-        yield Text.assemble(
-            (f"{number:>2} {plain(step.name):<{wide}}  ", ""),
-            (plain(step.verdict), VERDICTS.get(step.verdict, "green")),
-            (detail, "yellow"),
-            (f"  {step.meaning}" if step.meaning else "", "dim"),
-        )
+        verdict = Text(plain(step.verdict), VERDICTS.get(step.verdict, "green"))
+        detail = Text(plain(step.detail or ""), "yellow")
+        meaning = Text(step.meaning, "dim")
+        told_of = Text(" ").join(text for text in (detail, meaning) if text)
+        table.add_row(f"{number:>2}", plain(step.name), verdict, told_of)
+    yield table
 
 
 def _prompt(told: Explanation) -> Iterator[RenderableType]:
@@ -176,8 +178,9 @@ def _reactions(told: Explanation) -> Iterator[RenderableType]:
 
 def _remedies(told: Explanation) -> Iterator[RenderableType]:
     for remedy in told.remedies:
-        how = Text(f": {plain(remedy.how)}" if remedy.how else "", "cyan")
-        yield Text.assemble((f"{remedy.who} ", "bold"), plain(remedy.what), how)
+        yield Text.assemble((f"{remedy.who}: ", "bold"), plain(remedy.what))
+        if remedy.how:
+            yield Indented(Text(plain(remedy.how), "cyan"), INDENT)
 
 
 def _places(told: Explanation) -> Iterator[RenderableType]:

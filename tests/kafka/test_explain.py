@@ -37,6 +37,7 @@ class Played:
     uri: str
     mention: Outcome
     message: Outcome
+    second: Outcome
     reviews: list[Outcome]
 
 
@@ -73,6 +74,7 @@ async def _play(settings: Settings) -> Played:
     try:
         first = await ask(settings.kafka, asking, timeout_s=60)
         private = await ask(settings.kafka, message_to(settings.bot, ALICE, SECRET), timeout_s=60)
+        second = await ask(settings.kafka, message_to(settings.bot, ALICE, "And?"), timeout_s=60)
         async with open_asker(settings.kafka) as asker:
             reviews = [o for event in changes for o in await asker.change(event, 60) or ()]
     finally:
@@ -80,7 +82,8 @@ async def _play(settings: Settings) -> Played:
         await worker
     assert first is not None
     assert private is not None
-    return Played(asking.data.post.uri, first, private, reviews)
+    assert second is not None
+    return Played(asking.data.post.uri, first, private, second, reviews)
 
 
 @pytest.fixture
@@ -190,7 +193,7 @@ async def test_a_decision_of_a_worker_lacks_nothing(
     settings: Settings, played: Played, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(finding, "FIRST_STRETCH", 1)  # in several stretches
-    wanted = [played.mention.decision, played.message.decision]
+    wanted = [one.decision for one in (played.mention, played.message, played.second)]
     wanted += [review.decision for review in played.reviews]
     async with range_reader(settings.kafka.bootstrap_servers) as reader:
         for decision in wanted:

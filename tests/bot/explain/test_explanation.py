@@ -135,6 +135,7 @@ async def test_corrections_and_retractions_of_the_reply_are_told_in_their_order(
     ]
     correction = explain(await case_of(log, "d-2"))
     assert correction.headline == "The bot corrected its reply: edited"
+    assert correction.meaning == Outcome.CORRECTED.meaning
     assert [one.decision_id for one in correction.later] == ["d-3"]
     assert "Better." in shown(what)
 
