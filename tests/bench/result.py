@@ -29,6 +29,7 @@ ORDER = (
     "view-rebuild",
     "context-lookup",
     "retraction",
+    "replay-rate",
     "own-process",
     "first-token",
     "long-beside-short",
