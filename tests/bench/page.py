@@ -46,8 +46,8 @@ MEANING: Mapping[str, str] = {
     " a million posts that is being written meanwhile.",
     "retraction": "How soon words are taken back when the post that they answered is deleted, while"
     " the worker is at half of its load: over three topics and three transactions.",
-    "replay-rate": "How fast recorded decisions are made again, over how fast the live pipeline made"
-    " them: frozen; beside it rebuilt, with what the bot remembered then.",
+    "replay-rate": "How fast recorded decisions are made again, over how fast the live pipeline"
+    " made them: frozen; beside it rebuilt, with what the bot remembered then.",
     "own-process": "What it brings that the engine has a process of its own: beside a worker's"
     " event loop that has work, tokens per second over those of the same engine in the worker's"
     " process; how late that loop wakes; and memory.",

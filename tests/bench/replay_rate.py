@@ -22,6 +22,10 @@ from tests.bench.stats import median
 MODES = ("frozen", "rebuilt")
 IN_FLIGHT = 64
 _PATIENCE_S = 1800.0
+_COUNTED = (
+    "Of the replays the making of the plan, and of the rebuilt one the building of the views from"
+    " the beginning of the log, are counted."
+)
 
 
 async def run(setting: Setting) -> Result:
@@ -111,9 +115,5 @@ def _result(samples: list[dict[str, Any]], parameters: dict[str, Any]) -> Result
             Check(what="share that came out as it was", goal="value >= 1", found=same),
             Check(what="memory at the end over that at half", goal="value <= 1.2", found=grown),
         ],
-        notes=[
-            f"Processor time per input: {costs}.",
-            "Of the replays the making of the plan, and of the rebuilt one the building of the"
-            " views from the beginning of the log, are counted.",
-        ],
+        notes=[f"Processor time per input: {costs}.", _COUNTED],
     )
