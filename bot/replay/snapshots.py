@@ -24,6 +24,7 @@ from bot.known import OpenView
 from bot.replay.log import Held, Log, read
 from bot.replay.plan import event_id
 from bot.views import bot_views
+from bot.views.replies import RepliesView
 from consumers.views.view import BadRecord, View
 from consumers.views.views import ViewLost
 from schemas.names import BOT_DIRECT_REPLIES, BOT_REFERENCES, BOT_REPLIES
@@ -147,7 +148,8 @@ class Snapshots:
                 await self._read_ahead(place, max(offsets))
         for topic in REPLIES:
             place = topic, partition
-            await self._read_ahead(place, self._read_to.get(place, 0) + AHEAD)
+            last = max(one.get(RepliesView.name, {}).get(place, 0) for one in places)
+            await self._read_ahead(place, last + AHEAD)
 
     async def pin(self, positions: Mapping[str, int], replies: Collection[str] = ()) -> Pinned:
         """The views as of these positions: next offsets by ``view/topic/partition``. ``replies``:

@@ -7,8 +7,11 @@ from pathlib import Path
 import pytest
 
 from bot.preview import with_prompt
+from bot.replay import snapshots as snapshots_module
+from bot.replay.log import Held
 from bot.replay.rebuilt import NO_POSITIONS, Rebuilt
 from bot.replay.report import changed_context
+from bot.replay.snapshots import Snapshots
 from bot.values import Limits, Setup, Template
 from schemas import names
 from schemas.audit import DecisionRecorded
@@ -247,3 +250,20 @@ async def test_a_deleted_thread_does_not_come_back(tmp_path: Path) -> None:
     assert result.change is Change.IDENTICAL
     assert result.after is not None
     assert [item.why for item in result.after.context if item.included] == ["asking"]
+
+
+async def test_what_is_read_ahead_stays_little(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """However long the log is and however often it is prepared for."""
+    monkeypatch.setattr(snapshots_module, "AHEAD", 5)
+    world = await World().start()
+    for number in range(1, 40):
+        await world.take(asking(number))
+    snapshots = Snapshots(world.log, Held(world.log), world.setup.bot.id, tmp_path / "views")
+    for decision in world.decisions:
+        await snapshots.prepare(PARTITION, [decision.positions])
+        (await snapshots.pin(decision.positions)).close()
+        ahead = [r for waiting in snapshots._waiting.values() for r in waiting]
+        assert len(ahead) <= 5
+    snapshots.close()
