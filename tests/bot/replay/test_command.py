@@ -1,5 +1,6 @@
 """``twite replay``: its words, before any broker is asked."""
 
+import json
 import sys
 from pathlib import Path
 from typing import Any
@@ -11,7 +12,13 @@ from bot import cli
 from bot.cli import replaying
 from bot.cli.replaying import Target, ids_in, share, wanted_of
 from bot.errors import Trouble
+from bot.replay.folder import Folder
+from bot.replay.report import Summary
+from bot.replay.run import Progress
 from bot.replay.wanted import Stretch
+from schemas.replays import Change
+from tests.bot.make import NOW
+from tests.bot.replay.test_report import result, side
 
 NOTHING: dict[str, Any] = {
     "range": None,
@@ -127,3 +134,45 @@ def test_a_broker_that_is_away_is_told(
     assert ended.value.code == 1
     assert "No Kafka broker answers at 127.0.0.1:1" in capsys.readouterr().err
     assert list(tmp_path.iterdir()) == []
+
+
+def test_progress_has_a_rate_and_the_time_left(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Of an earlier run what was done counts as done, and not as fast."""
+    clock = iter((0.0, 10.0, 10.0, 11.0, 12.0, 20.0, 20.0))
+    monkeypatch.setattr("bot.cli.replaying.time.monotonic", lambda: next(clock))
+    lines = replaying._Lines()
+    lines.tell(Progress(60, 100, 40))
+    lines.tell(Progress(61, 100, 40))  # too soon for another line
+    lines.tell(Progress(62, 100, 40))
+    lines.tell(Progress(100, 100, 40))
+    said = capsys.readouterr().err.splitlines()
+    assert said == ["60 of 100, 2.0/s, 20 s left", "100 of 100, 3.0/s, 0 s left"]
+
+
+def test_the_report_shows_what_changed_and_counts_the_rest(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    folder = Folder.begin(tmp_path, {}, NOW)
+    folder.keep([result(), result(decision_id="d-2", change=Change.TEXT, after=side(text="Lyon"))])
+    folder.keep([result(decision_id=f"d-{n}", change=Change.TEXT) for n in (3, 4)])
+    page = tmp_path / "report.html"
+    summary = replaying.report(folder, html=page, show=1, as_json=False)
+    said = capsys.readouterr().out
+    assert "d-2" in said
+    assert "d-3" not in said
+    assert "and 2 more" in said
+    assert summary.changes == {Change.IDENTICAL: 1, Change.TEXT: 3}
+    assert page.is_file()
+    replaying.report(folder, html=None, show=1, as_json=True)
+    *results, last = map(json.loads, capsys.readouterr().out.splitlines())
+    assert [one["decision_id"] for one in results] == ["d-1", "d-2", "d-3", "d-4"]
+    assert last["summary"]["total"] == 4
+    folder.close()
+
+
+@pytest.mark.parametrize(("allowed", "over"), [(0.4, True), (0.5, False)])
+def test_a_budget_is_for_outcomes(allowed: float, over: bool) -> None:
+    summary = Summary.of([result(change=Change.ACTION), result(change=Change.TEXT)])
+    assert replaying.is_over(summary, allowed, as_json=True) is over
