@@ -34,6 +34,7 @@ class NotReplayed(StrEnum):
     OLDER_SCHEMA = "older-schema"
     TORN_RECORD = "torn-record"
     EDITED_RECORD = "edited-record"
+    OTHER_BOT = "other-bot"
     UNKNOWN_ID = "unknown-id"
     REFUSED = "refused"
     DEPENDS_ON_LATER = "depends-on-later"

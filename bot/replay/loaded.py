@@ -10,6 +10,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 from bot.observe import Position
+from bot.publishing import source_of
 from bot.replay.log import Held, Log, fetch
 from bot.replay.plan import Planned, event_id
 from schemas.audit import DecisionRecorded
@@ -55,8 +56,16 @@ async def _decision(
         return Loaded(planned=planned, why=NotReplayed.TORN_RECORD)
     if not isinstance(data, DecisionRecorded):
         return Loaded(planned=planned, why=NotReplayed.TORN_RECORD)
-    why = None if _is_whole(data, record, bot_id, cluster_id) else NotReplayed.EDITED_RECORD
-    return Loaded(planned=planned, decision=data, why=why)
+    return Loaded(planned=planned, decision=data, why=_fault(data, record, bot_id, cluster_id))
+
+
+def _fault(
+    decision: DecisionRecorded, record: Record, bot_id: str, cluster_id: str
+) -> NotReplayed | None:
+    if ("ce_source", source_of(bot_id).encode()) not in record.headers:
+        return NotReplayed.OTHER_BOT
+    whole = _is_whole(decision, record, bot_id, cluster_id)
+    return None if whole else NotReplayed.EDITED_RECORD
 
 
 def _is_whole(decision: DecisionRecorded, record: Record, bot_id: str, cluster_id: str) -> bool:

@@ -23,7 +23,9 @@ MEANING = {
     " (--model or --any-model replays it against them)",
     NotReplayed.OLDER_SCHEMA: "the record is of a version of the contract that is not read here",
     NotReplayed.TORN_RECORD: "the record can't be read",
-    NotReplayed.EDITED_RECORD: "the record does not fit its input or itself: somebody changed it",
+    NotReplayed.EDITED_RECORD: "the record does not fit its input or itself: somebody changed it,"
+    " or it is of another Kafka cluster",
+    NotReplayed.OTHER_BOT: "another bot decided it than the one of bot.account_id",
     NotReplayed.UNKNOWN_ID: "no decision record has this id or uri",
     NotReplayed.REFUSED: "the engine does not take this prompt",
     NotReplayed.DEPENDS_ON_LATER: "it was decided by what came after it",

@@ -171,6 +171,14 @@ async def test_a_record_that_was_edited_is_told(tmp_path: Path, changed: dict[st
     assert result.before is None
 
 
+async def test_what_another_bot_decided_is_told(tmp_path: Path) -> None:
+    world = await answered()
+    account = world.setup.bot.account.model_copy(update={"id": "bot-2"})
+    world.setup = replace(world.setup, bot=replace(world.setup.bot, account=account))
+    (result,) = await frozen(world, tmp_path)
+    assert result.why is NotReplayed.OTHER_BOT
+
+
 async def test_a_record_of_a_time_without_prompts_is_told(tmp_path: Path) -> None:
     world = await answered()
     prompt = world.decisions[0].prompt
