@@ -3,8 +3,8 @@
 In: a decision and a bounded reader. Out: ``Case``. Each piece is looked for where it must stand:
 the input at the place that the decision names; replies in the partition of the decision, around
 its time, since one transaction wrote both; later decisions on the same post behind it. What is
-not there is named with why, and never guessed. Private topics are read only where the caller
-says so, but for the input of a public decision. Next: ``bot/explain/explanation.py``.
+not there is named with why, and never guessed. Private topics of the bot are read only where the
+caller says so. Next: ``bot/explain/explanation.py``.
 """
 
 from collections import Counter

@@ -26,7 +26,7 @@ from schemas.control import ModerationCommanded
 from schemas.feed import FeedbackGiven, FeedbackKind
 from schemas.record import Record
 from schemas.replies import ReplyCorrected, ReplyRetracted
-from tests.bot.explain.log import PARTITION, Log, decision_in, told
+from tests.bot.explain.log import PARTITION, Log, decision_in, told, topics_read
 from tests.bot.make import ALICE, BOB, direct, mention, post, record, run_of
 
 ASKING = "at://p/asking"
@@ -88,6 +88,18 @@ async def test_an_answer_is_told_from_the_thread_to_the_model() -> None:
         "model",
     ):
         assert word in text
+
+
+async def test_of_a_public_decision_no_private_topic_of_the_bot_is_read() -> None:
+    log = await thread()
+    await case_of(log)
+    assert topics_read(log) == {
+        names.BOT_AUDIT,
+        names.BOT_MODERATION,
+        names.BOT_REPLIES,
+        names.FEED_FEEDBACK,
+        names.FEED_MENTIONS,
+    }
 
 
 async def test_why_it_was_silent_is_told_with_the_rule() -> None:
