@@ -28,7 +28,8 @@ STYLES = {
     Change.ACTION: "bold red",
     Change.NOT_REPLAYED: "magenta",
 }
-_PIECES = {"same": "", "gone": "red strike", "new": "green"}
+_PIECES = {"same": ("", "", ""), "gone": ("[-", "-]", "red"), "new": ("{+", "+}", "green")}
+"""As ``git diff --word-diff`` marks them, so that it can be told without colours."""
 
 
 def summary_rows(summary: Summary) -> Rows:
@@ -80,10 +81,11 @@ def case_lines(result: ReplayCompared) -> Iterator[Text]:
 
 
 def text_diff(before: str, after: str) -> Text:
-    """Both texts in one, what is gone struck out."""
+    """Both texts in one, with what is gone and what is new marked."""
     shown = Text()
     for kind, words in pieces(before, after):
-        shown.append(plain(words), _PIECES[kind])
+        start, end, style = _PIECES[kind]
+        shown.append(f"{start}{plain(words)}{end}", style)
     return shown
 
 

@@ -130,7 +130,7 @@ def test_words_that_go_and_come_are_told_apart() -> None:
         ("same", " is big"),
         ("new", "!"),
     ]
-    assert text_diff("a b", "a c").plain == "a bc"
+    assert text_diff("a b", "a c").plain == "a [-b-]{+c+}"
 
 
 @given(st.text(max_size=200), st.text(max_size=200))
