@@ -13,6 +13,7 @@ from bot.replay.log import Held, fetch, runs
 from bot.replay.plan import Planned, chunks
 from bot.replay.wanted import Stretch, Wanted
 from consumers.errors import RangeGone
+from consumers.reader import Range
 from schemas import names
 from schemas.codes import SkipReason
 from schemas.replays import NotReplayed
@@ -83,7 +84,15 @@ async def test_a_range_that_is_not_there_is_told_with_what_is() -> None:
     with pytest.raises(Trouble, match="it holds 0 to 1 now"):
         await planned(world, Wanted(stretches=(Stretch.parse("feed.mentions/2/7-9"),)))
     with pytest.raises(Trouble, match="it holds nothing"):
-        await planned(world, Wanted(stretches=(Stretch.parse("feed.mentions/9/0"),)))
+        await planned(world, Wanted(stretches=(Stretch.parse("bot.audit/9/0"),)))
+
+
+async def test_decisions_are_found_by_inputs_that_are_gone() -> None:
+    world = await three()
+    world.log.firsts[names.FEED_MENTIONS, PARTITION] = 2
+    assert await world.log.bounds(Range(names.FEED_MENTIONS)) == {}
+    plan = await planned(world, Wanted(stretches=(Stretch.parse("feed.mentions/2/1"),)))
+    assert [one.decision_id for one in plan.entries] == [world.decisions[1].decision_id]
 
 
 async def test_a_range_of_the_audit_that_is_gone_is_refused() -> None:
