@@ -21,7 +21,7 @@ from consumers.errors import RangeGone
 from consumers.reader import Bound, Progress, Range
 from schemas.codec import Undecodable
 from schemas.codes import ErrorCode, Outcome
-from schemas.fields import format_time
+from schemas.fields import check_id, format_time
 from schemas.record import Record
 from schemas.topics import TOPICS
 
@@ -54,9 +54,12 @@ class Subject:
     @classmethod
     def of(cls, word: str) -> "Subject":
         """Raises ``Trouble`` for what can be neither an id nor a place."""
-        if not word.strip() or not word.isprintable():
+        try:
+            check_id(word.strip() and word)
+        except ValueError:
             todo = "Name the id of a decision or a reply, a URI, or topic/partition/offset."
-            raise Trouble("that is no id and no URI.", where="twite explain", todo=todo, status=2)
+            what = "that is no id and no URI."
+            raise Trouble(what, where="twite explain", todo=todo, status=2) from None
         try:
             place = Position.parse(word)
         except ValueError:

@@ -6,6 +6,8 @@ from dataclasses import replace
 from typing import Any
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from bot.errors import Trouble
 from bot.explain import find as finding
@@ -14,8 +16,10 @@ from bot.explain.find import Subject, find, stretches
 from bot.observe import Position
 from schemas import names
 from schemas.codes import Outcome
+from schemas.feed import Ref
 from tests.bot.explain.log import PARTITION, Log, decision_in, topics_read
 from tests.bot.make import direct, mention, record
+from tests.bot.outcomes import decision
 
 ASKING = "at://p/asking"
 
@@ -115,10 +119,21 @@ async def test_private_topics_are_not_touched_unless_asked_for() -> None:
     assert (await ask(log, decision.decision_id, private=True)).data == decision
 
 
-@pytest.mark.parametrize("word", ["", "  ", "a\nb", "\x1b[2J"])
+@pytest.mark.parametrize("word", ["", "  ", "a\nb", "\x1b[2J", "x" * 513, "\udcff"])
 def test_what_can_be_no_name_is_refused(word: str) -> None:
     with pytest.raises(Trouble, match="no id and no URI"):
         Subject.of(word)
+
+
+@given(st.text(min_size=1, max_size=20))
+def test_whatever_an_id_is_made_of_it_is_found_in_the_bytes(word: str) -> None:
+    try:
+        subject = Subject.of(word)
+    except Trouble:
+        return
+    ref = Ref(uri=word)
+    data = decision(Outcome.SKIPPED).model_copy(update={"source_ref": ref})
+    assert subject.needle in data.__pydantic_serializer__.to_json(data)
 
 
 async def test_an_unknown_word_is_told_with_how_far_the_log_goes_back() -> None:
