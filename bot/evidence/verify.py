@@ -94,11 +94,7 @@ def _first(data: bytes, name: str, at: int, most: int) -> tuple[bytes, int]:
     """The bytes of one of the two members that must come first, and where the next begins."""
     entry = entry_at(data, at)
     if entry is None:
-        ends = len(data) - at < header_length(name)
-        what = "the file ends before it" if ends else "is not there: this is no evidence file"
-        if at:
-            what = "the file ends before it" if ends else "its header was changed, or it is missing"
-        raise _Stop(name, what)
+        raise _Stop(name, _why_nothing(data, name, at))
     if entry.name != name:
         what = f"is not there: {_shown(entry.name)} stands in its place"
         raise _Stop(name, what)
@@ -114,6 +110,15 @@ def _first(data: bytes, name: str, at: int, most: int) -> tuple[bytes, int]:
         changed = zlib.crc32(found) != entry.crc
         raise _Stop(name, "its bytes were changed" if changed else "its header was changed")
     return found, entry.end
+
+
+def _why_nothing(data: bytes, name: str, at: int) -> str:
+    """Why no member begins there."""
+    if len(data) - at < header_length(name):
+        return "the file ends before it"
+    if not at:
+        return "is not there: this is no evidence file"
+    return "its header was changed, or it is missing"
 
 
 def _manifest(signed: bytes) -> Manifest:
