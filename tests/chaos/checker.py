@@ -285,6 +285,8 @@ class _Log:
         if not earlier:
             if decision.reason == "duplicate":
                 yield Violation("wrong", _at(decision.input), "the first of its kind was skipped")
+        elif decision.outcome == "dead_lettered" and decision.reason in SPOILED:
+            return  # its handler failed, for all that it is a repeat; ``outcomes`` counts it
         elif decision.reason != "duplicate":
             yield Violation("repeat", _at(decision.input), f"a repeat was {decision.outcome}")
         elif decision.duplicate_of not in names:

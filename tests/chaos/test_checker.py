@@ -388,12 +388,14 @@ def test_an_unfinished_log_may_lack_decisions_but_must_go_together() -> None:
     assert "torn" in found(replace(Log(1).evidence(), committed=behind, drained=False))
 
 
-def test_what_faults_spoiled_may_be_a_dead_letter_and_no_more() -> None:
+@pytest.mark.parametrize("reason", ["own-post", "duplicate"])
+def test_what_faults_spoiled_may_be_a_dead_letter_and_no_more(reason: str) -> None:
     log = Log(1)
-    raw = log.pick(random.Random(1), AUDITS, outcome="skipped", reason="own-post")
-    log.edit(raw, outcome="dead_lettered", reason="deadline")
+    raw = log.pick(random.Random(1), AUDITS, outcome="skipped", reason=reason)
+    log.edit(raw, outcome="dead_lettered", reason="deadline", duplicate_of=None)
     kinds = [v.kind for v in check(log.evidence(spoiled=1))]
     assert kinds == ["torn"], "its dead letter is missing, but the outcome is allowed"
+    assert "wrong" in {v.kind for v in check(log.evidence())}
 
 
 def test_also_a_repeat_of_what_is_gone_names_the_first() -> None:
