@@ -94,7 +94,8 @@ class LlamaPass:
         return self._head(self._normed(last, self._norm)).view(rows, keep, -1)
 
     def _normed(self, x: Tensor, weight: Tensor) -> Tensor:
-        return functional.rms_norm(x, weight.shape, weight, self._epsilon)
+        """Rounded before the weight comes in and after, as in the stock model."""
+        return weight * functional.rms_norm(x, weight.shape, eps=self._epsilon)
 
     def _index(self, where: Where) -> Tensor:
         """Where the new keys lie in a block seen as (all rows × heads × length, head size); in
