@@ -102,7 +102,8 @@ def replay(
         bool, typer.Option("--resume", help="Go on with the same command where it was stopped.")
     ] = False,
     state: Annotated[
-        Path | None, typer.Option(metavar="DIR", help="Where replays are kept until they end.")
+        Path | None,
+        typer.Option(metavar="DIR", help="Where a replay is kept until its report."),
     ] = None,
     html: Annotated[
         Path | None, typer.Option(metavar="FILE", help="Write the report as one page.")
@@ -156,6 +157,7 @@ def replay(
     folder = until_stopped(replaying.replayed(order))
     try:
         summary = replaying.report(folder, html=html, show=show, as_json=as_json)
+        folder.remove()
     finally:
         folder.close()
     if allowed is not None and replaying.is_over(summary, allowed, as_json=as_json):

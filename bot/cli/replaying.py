@@ -221,7 +221,7 @@ def _spec(
 
 
 async def replayed(order: Order) -> Folder:
-    """Runs it, with its progress told. The folder is to be closed."""
+    """Runs it, with its progress told. The folder is to be removed once it was shown."""
     kept: list[Folder] = []
     with _progress() as tell:
 

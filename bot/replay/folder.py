@@ -1,16 +1,18 @@
 """What a replay keeps on disk, so that it can go on where it was interrupted.
 
 In: the command as a plain value (``spec``), its plan, and results as they come. Out: a folder
-named by the replay's id, for its owner alone, with ``replay.json`` (the spec, when it began and
-ended), ``plan.jsonl`` and ``results.jsonl``. Guaranteed: two replays never share a folder, and one
-is worked on by one process at a time (a lock); a line that was torn by a crash is taken back and
-made again; a plan is whole or not there. Next: ``bot/replay/report.py`` reads the results.
+named by the replay's id, for its owner alone, with ``replay.json`` (the spec, when it began),
+``plan.jsonl`` and ``results.jsonl``, until its results were shown. Guaranteed: two replays never
+share a folder, and one is worked on by one process at a time (a lock); a line that was torn by a
+crash is taken back and made again; a plan is whole or not there. Next: ``bot/replay/report.py``
+reads the results.
 """
 
 import hashlib
 import json
 import os
 import secrets
+import shutil
 from collections.abc import Iterator, Mapping, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
@@ -28,10 +30,9 @@ ABOUT, PLAN, RESULTS, LOCK = "replay.json", "plan.jsonl", "results.jsonl", "lock
 class Folder:
     """One replay's folder, locked. Made by ``begin`` and ``resume``; ``close`` it."""
 
-    def __init__(self, path: Path, lock: FileLock, about: dict[str, Any]) -> None:
+    def __init__(self, path: Path, lock: FileLock) -> None:
         self.path = path
         self._lock = lock
-        self._about = about
         self._done = _repaired(path / RESULTS)
         self._results = (path / RESULTS).open("ab")
 
@@ -53,17 +54,15 @@ class Folder:
             _write(path / ABOUT, json.dumps(about, indent=1))
         except OSError as error:
             raise _trouble(path, error) from error
-        return cls(path, lock, about)
+        return cls(path, lock)
 
     @classmethod
     def resume(cls, root: Path, spec: Mapping[str, Any]) -> Self:
-        """The newest unfinished one of the same command. Raises ``Trouble`` where there is none,
-        and where another process works on it."""
+        """The newest one of the same command that was not removed. Raises ``Trouble`` where there
+        is none, and where another process works on it."""
         for path in sorted((p for p in root.glob("*-*-*") if p.is_dir()), reverse=True):
-            about = _about(path)
-            unfinished = "ended_at" not in about
-            if about.get("digest") == digest_of(spec) and unfinished:
-                return cls(path, _locked(path), about)
+            if _about(path).get("digest") == digest_of(spec):
+                return cls(path, _locked(path))
         raise Trouble(
             "no replay of this command was interrupted.",
             where=str(root),
@@ -109,15 +108,15 @@ class Folder:
             for line in lines:
                 yield ReplayCompared.model_validate_json(line)
 
-    def finish(self, now: datetime) -> None:
-        """Nothing is left to be resumed."""
-        about = self._about | {"ended_at": now.isoformat()}
-        _write(self.path / ABOUT, json.dumps(about, indent=1))
-
     def close(self) -> None:
         """Lets others go on with it."""
         self._results.close()
         self._lock.release()
+
+    def remove(self) -> None:
+        """Nothing is left of it: its results were shown."""
+        self.close()
+        shutil.rmtree(self.path, ignore_errors=True)
 
 
 def key_of(decision_id: str, at: str | None) -> str:

@@ -64,8 +64,8 @@ class Told:
 
 
 async def replay(order: Order, told: Told, now: Callable[[], datetime] = utc_now) -> Folder:
-    """Returns when every decision has a result. The folder is to be closed. Raises ``Trouble``,
-    ``EngineError``, ``ConsumersError``; cancelled or not, what is done is kept."""
+    """Returns when every decision has a result; remove the folder when they were shown. Raises
+    ``Trouble``, ``EngineError``, ``ConsumersError``; cancelled or not, what is done is kept."""
     folder = _folder(order, now())
     try:
         async with range_reader(order.bootstrap_servers, order.client) as log:
@@ -73,7 +73,6 @@ async def replay(order: Order, told: Told, now: Callable[[], datetime] = utc_now
                 await log.bounds(Range(BOT_REPLAYS))
             plan = await _plan(order, folder, log, told)
             await _run(order, folder, plan, log, told)
-        folder.finish(now())
     except BaseException:
         folder.close()
         raise
@@ -94,6 +93,7 @@ async def _plan(order: Order, folder: Folder, log: Log, told: Told) -> Plan:
         folder.keep_plan(plan)
     told.planned(folder, plan)
     if not plan.entries:
+        folder.remove()
         more = f" {plan.unread} records of the audit can't be read." if plan.unread else ""
         raise Trouble(
             "no decision is like that." + more,

@@ -246,7 +246,8 @@ def test_interrupted_it_goes_on_with_the_same_command(twite: Twite, tmp_path: Pa
     assert out == ""
     second = subprocess.run([*command, "--resume"], env=environment, **pipes, check=False)
     assert second.returncode == 0, second.stderr
-    assert _kept(tmp_path)[: len(before)] == before
+    assert second.stdout.splitlines()[: len(before)] == before
+    assert list(tmp_path.iterdir()) == []
     *results, _ = map(json.loads, second.stdout.splitlines())
     assert len({one["decision_id"] for one in results}) == len(results) == 4
     third = subprocess.run([*command, "--resume"], env=environment, **pipes, check=False)

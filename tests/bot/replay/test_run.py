@@ -206,17 +206,16 @@ def test_one_replay_is_worked_on_by_one_process(tmp_path: Path) -> None:
     Folder.resume(tmp_path, SPEC).close()
 
 
-def test_another_command_or_a_finished_one_is_not_resumed(tmp_path: Path) -> None:
+def test_another_command_or_one_that_was_shown_is_not_resumed(tmp_path: Path) -> None:
     folder = Folder.begin(tmp_path, SPEC, NOW)
     folder.close()
+    assert json.loads((folder.path / ABOUT).read_text())["began_at"]
     with pytest.raises(Trouble, match="no replay of this command"):
         Folder.resume(tmp_path, {"conditions": {"all": False}})
-    again = Folder.resume(tmp_path, SPEC)
-    again.finish(NOW)
-    again.close()
+    Folder.resume(tmp_path, SPEC).remove()
     with pytest.raises(Trouble, match="no replay of this command"):
         Folder.resume(tmp_path, SPEC)
-    assert json.loads((folder.path / ABOUT).read_text())["ended_at"]
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_without_a_plan_it_is_made_anew(tmp_path: Path) -> None:
