@@ -9,7 +9,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from model.engine import Sampling
+from model.engine import EngineError, Sampling
 
 SEEDS = 2**32 - 1  # llama.cpp and torch take 32 bits, and llama.cpp's last one means "any"
 
@@ -78,6 +78,17 @@ def cannot(dialect: Dialect, sampling: Sampling) -> tuple[str, ...]:
         "repetition_penalty": sampling.repetition_penalty != 1,
     }
     return tuple(name for name, is_on in wanted.items() if is_on and name not in dialect.words)
+
+
+def require_sampling(where: str, dialect: Dialect, sampling: Sampling) -> None:
+    """Raises ``EngineError`` where that kind of server cannot do it."""
+    if lacks := cannot(dialect, sampling):
+        names = " and ".join(f"model.{name}" for name in lacks)
+        raise EngineError(
+            f"{where} ({dialect.kind}) does not know {', '.join(lacks)}. Switch {names} off "
+            "(top_k 0, min_p 0, repetition_penalty 1), or name the server in model.openai.kind if "
+            "it is another one."
+        )
 
 
 def sampling_words(dialect: Dialect, sampling: Sampling, room: int) -> dict[str, Any]:

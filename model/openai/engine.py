@@ -8,6 +8,7 @@ named error, or their own cancellation, which closes the connection, so that the
 
 import asyncio
 import contextlib
+import itertools
 import random
 from collections.abc import AsyncGenerator, AsyncIterator, Sequence
 from typing import Any
@@ -63,12 +64,13 @@ class OpenAIEngine:
         tokenizer: ChatTokenizer | None = None,
         sampling: Sampling | None = None,
     ) -> None:
-        self._options, self._given, self._sampling = options, tokenizer, sampling
+        self._options, self._given = options, tokenizer
+        self._sampling = sampling or Sampling()
         self._tokenizer: ChatTokenizer | None = None
         self._description: EngineDescription | None = None
         self._vocabulary = 0
         self._markers = Markers()
-        self._fleet = Fleet(options)
+        self._fleet = Fleet(options, self._sampling)
         self._budget = RetryBudget(options.retry_share)
         self._tally = Tally()
         self._running = False
@@ -122,13 +124,9 @@ class OpenAIEngine:
         if self._running:
             return
         tokenizer, made_for = await self._load_tokenizer()
-        fleet = self._fleet = Fleet(self._options)
+        fleet = self._fleet = Fleet(self._options, self._sampling)
         await fleet.start(tokenizer)
-        try:
-            self._settle(tokenizer, made_for, fleet.servers)
-        except EngineError:
-            await fleet.stop()
-            raise
+        self._settle(tokenizer, made_for, fleet.servers)
         self._running = True
 
     async def stop(self) -> None:
@@ -221,14 +219,13 @@ class OpenAIEngine:
     def _settle(
         self, tokenizer: ChatTokenizer, made_for: int | None, servers: Sequence[Server]
     ) -> None:
-        """What holds for all servers. Raises ``EngineError`` for sampling that one cannot do."""
-        for server in servers:
-            _require_sampling(server, self._sampling or Sampling())
+        """What holds for all servers."""
         texts = set[str]().union(*(server.control_texts for server in servers))
         length = shortest(
             made_for, self._options.context_length, *(server.context_length for server in servers)
         )
         self._vocabulary = vocabulary_of(tokenizer, servers)
+        self._fleet.context_length = length
         if isinstance(tokenizer, EstimatingTokenizer):
             length = int(length / (1 + MARGIN))
         else:
@@ -294,7 +291,7 @@ class OpenAIEngine:
         """Try servers until one has answered. Raises what the last one did wrong."""
         tried: set[Endpoint] = set()
         self._budget.request()
-        while True:
+        for attempt in itertools.count(1):
             endpoint = await self._fleet.turn(job, tried)
             try:
                 await self._ask(endpoint, job)
@@ -308,7 +305,7 @@ class OpenAIEngine:
                 self._fleet.release(endpoint)
             tried.add(endpoint)
             job.begin_again()
-            await asyncio.sleep(_back_off(len(tried)))
+            await asyncio.sleep(_back_off(attempt))
 
     async def _ask(self, endpoint: Endpoint, job: Job) -> None:
         """One request to one server. Raises ``ServerError`` or ``RequestRefused``."""
@@ -374,16 +371,6 @@ def _require_model(endpoint: Endpoint, server: Server, job: Job, piece: Piece) -
         raise WrongModel(
             f"{endpoint.where} answers with another model than {server.model}. Check what it "
             "serves, and what stands between Twite and that server."
-        )
-
-
-def _require_sampling(server: Server, sampling: Sampling) -> None:
-    if lacks := cannot(server.dialect, sampling):
-        names = " and ".join(f"model.{name}" for name in lacks)
-        raise EngineError(
-            f"The server ({server.dialect.kind}) does not know {', '.join(lacks)}. Switch {names} "
-            "off (top_k 0, min_p 0, repetition_penalty 1), or name the server in model.openai.kind "
-            "if it is another one."
         )
 
 

@@ -14,11 +14,12 @@ from collections.abc import Collection, Sequence
 
 import structlog
 
-from model.engine import ChatTokenizer, EngineError, RequestRefused
+from model.engine import ChatTokenizer, EngineError, RequestRefused, Sampling
 from model.openai.answers import metric
 from model.openai.client import Client
+from model.openai.dialects import require_sampling
 from model.openai.endpoint import Endpoint, choose
-from model.openai.errors import ServerAway, ServerError, WrongModel
+from model.openai.errors import ServerAway, ServerError, ServerMisconfigured, WrongModel
 from model.openai.job import Job
 from model.openai.options import Options
 from model.openai.probe import LOOK_S, Server, look, look_again
@@ -59,10 +60,14 @@ class Turns:
 
 
 class Fleet:
-    """The endpoints of the options."""
+    """The endpoints of the options; ``sampling`` will be asked of all of them.
 
-    def __init__(self, options: Options) -> None:
-        self._options = options
+    ``context_length``: tokens that each must take, once that is settled.
+    """
+
+    def __init__(self, options: Options, sampling: Sampling) -> None:
+        self._options, self._sampling = options, sampling
+        self.context_length = 0
         self._turns = Turns()
         self._tasks: list[asyncio.Task[None]] = []
         self.endpoints: list[Endpoint] = []
@@ -153,33 +158,45 @@ class Fleet:
         """Ask what it is; returns what is wrong with it."""
         try:
             server = await look(endpoint.client, self._options, tokenizer)
-            self._require_same(endpoint, server)
+            self._require_fit(endpoint, server)
         except EngineError as error:
+            endpoint.breaker.failed(str(error), at_once=True)
             return error
         endpoint.is_known(server)
         return None
 
-    def _require_same(self, endpoint: Endpoint, server: Server) -> None:
-        for other in self.servers:
-            if (other.model, other.fingerprint) != (server.model, server.fingerprint):
-                raise WrongModel(
-                    f"{endpoint.where} says another thing of {server.model} than the servers "
-                    "before it in model.openai.endpoints. Serve the same model from all of them."
-                )
+    def _require_fit(self, endpoint: Endpoint, server: Server) -> None:
+        """Raises ``EngineError`` where it cannot stand beside the others, or be asked at all."""
+        require_sampling(endpoint.where, server.dialect, self._sampling)
+        if server.context_length and server.context_length < self.context_length:
+            raise ServerMisconfigured(
+                f"{endpoint.where} takes {server.context_length} tokens, the others "
+                f"{self.context_length}. Give it as long a context."
+            )
+        if any(other.fingerprint != server.fingerprint for other in self.servers):
+            raise WrongModel(
+                f"{endpoint.where} says another thing of {server.model} than the other servers "
+                "of model.openai.endpoints. Serve the same model from all of them."
+            )
 
     # --- while it runs ----------------------------------------------------------------------------
 
     async def _watch(self, endpoint: Endpoint, tokenizer: ChatTokenizer) -> None:
         while True:
             await asyncio.sleep(self._options.poll)
-            await self._glance(endpoint, tokenizer)
+            try:
+                await self._glance(endpoint, tokenizer)
+            except Exception as error:  # whatever it is, the next look comes
+                log.error("model_server_watch_failed", error=type(error).__name__)
             self.deal()
 
     async def _glance(self, endpoint: Endpoint, tokenizer: ChatTokenizer) -> None:
         """Is it there (again), and how many wait there?"""
         if endpoint.server is None:
+            if not endpoint.breaker.is_due:
+                return
             if error := await self._look(endpoint, tokenizer):
-                log.debug("model server is away", server=endpoint.where, code=error.code)
+                log.debug("model server is not there yet", server=endpoint.where, code=error.code)
             else:
                 log.info("model server has come", server=endpoint.where)
         elif endpoint.breaker.is_due:
@@ -194,10 +211,8 @@ class Fleet:
     async def _knock(self, endpoint: Endpoint) -> None:
         assert endpoint.server is not None  # noqa: S101 - else it is looked at anew
         try:
-            await look_again(endpoint.client, endpoint.server.dialect)
-        except RequestRefused as error:
-            endpoint.breaker.failed(str(error))
-        except ServerError as error:
+            await look_again(endpoint.client, self._options, endpoint.server)
+        except EngineError as error:
             endpoint.breaker.failed(str(error))
         else:
             endpoint.breaker.is_back()

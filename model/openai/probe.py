@@ -33,7 +33,7 @@ from model.openai.dialects import (
     sampling_words,
     tokenize_body,
 )
-from model.openai.errors import NothingThere, ServerError, ServerFaulty
+from model.openai.errors import NothingThere, ServerError, ServerFaulty, WrongModel
 from model.openai.estimate import EstimatingTokenizer, ids_of_text
 from model.openai.neutral import markers_in_template
 from model.openai.options import Options
@@ -101,9 +101,16 @@ async def look(client: Client, options: Options, tokenizer: ChatTokenizer) -> Se
     return await _tried(client, server, options, tokenizer)
 
 
-async def look_again(client: Client, dialect: Dialect) -> None:
-    """Is it there, and does it call itself well? Raises ``ServerError``."""
-    await client.get(dialect.health, timeout=LOOK_S)
+async def look_again(client: Client, options: Options, known: Server) -> None:
+    """Is it there, does it call itself well, and is it what it was? Raises ``EngineError``."""
+    await client.get(known.dialect.health, timeout=LOOK_S)
+    models = await _models(client, options)
+    served = _chosen(client.where, options, models, known.dialect)
+    if _fingerprint(served) != known.fingerprint:
+        raise WrongModel(
+            f"{client.where} has come back with another model than {known.model}. Start that "
+            "model there, or start the workers anew."
+        )
 
 
 # --- which server, which model ------------------------------------------------------------------

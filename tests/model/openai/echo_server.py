@@ -38,6 +38,8 @@ class EchoServer:
         self.engine, self.with_ids, self.model = engine, with_ids, model
         self.owner = "vllm"
         self.adapters: list[str] = []
+        self.root = "/models/echo"
+        self.length: int | None = None  # what it says that it takes, in place of the truth
         self.one_more = 0  # tokens that it counts besides those of the prompt
         self.at_once = EchoEngine()
         self.last: list[int] = []
@@ -67,12 +69,12 @@ class EchoServer:
                 await reply.json({"error": {"type": "not_found", "code": 404}}, 404)
 
     def _models(self) -> dict[str, Any]:
-        length = self.engine.describe().context_length
+        length = self.length or self.engine.describe().context_length
         entry = {
             "id": self.model,
             "object": "model",
             "owned_by": self.owner,
-            "root": "/models/echo",
+            "root": self.root,
             "max_model_len": length,
             "meta": {"n_vocab": 260},
         }

@@ -9,6 +9,7 @@ import pytest
 from model.echo import ByteChatTokenizer
 from model.engine import ChatMessage, EngineError, GenerationRequest, NotSupported, Part, Sampling
 from model.openai import errors
+from model.openai.breaker import Breaker, State
 from model.openai.engine import OpenAIEngine
 from model.openai.options import Options
 from tests.model.contract import ask, until
@@ -214,3 +215,39 @@ async def test_a_reply_that_is_cancelled_keeps_what_it_has() -> None:
         last = (await anext(stream)).generation
         assert last is not None
         assert (last.text, last.token_ids, last.finish_reason) == ("a ", (97, 32), "cancelled")
+
+
+async def test_a_server_that_comes_back_with_another_model_stays_out(
+    two: tuple[BadServer, BadServer],
+) -> None:
+    one, other = two
+    async with engine_over(one, other, retry_share=1.0) as engine:
+        other.fault = bad.reset
+        strangers = [ask(engine, f"r{n}", f"{n} of many") for n in range(8)]
+        await asyncio.gather(*(engine.generate(request) for request in strangers))
+        assert is_out(engine, other)
+        other.fault, other.echo.root = None, "/models/another"
+        await until(lambda: "another model" in breaker_of(engine, other).why)
+        other.asked.clear()
+        made = await asyncio.gather(*(answer(engine, f"r{n}") for n in range(20)))
+        assert {generation.finish_reason for generation in made} == {"length"}
+        assert not other.asked
+
+
+async def test_who_comes_late_and_does_not_fit_stays_out(two: tuple[BadServer, BadServer]) -> None:
+    one, late = two
+    await late.close()
+    late.echo.length = 100
+    async with engine_over(one, late) as engine:
+        await late.listen()
+        await until(lambda: "as long a context" in breaker_of(engine, late).why)
+        assert len(engine._fleet.servers) == 1
+        assert (await answer(engine)).text
+
+
+def breaker_of(engine: OpenAIEngine, server: BadServer) -> Breaker:
+    return next(e.breaker for e in engine._fleet.endpoints if str(server.port) in e.where)
+
+
+def is_out(engine: OpenAIEngine, server: BadServer) -> bool:
+    return breaker_of(engine, server).state is State.OPEN

@@ -84,7 +84,7 @@ class Listening:
         self._handler = handler
         self._server: asyncio.Server | None = None
         self.accepted = 0
-        self._connections: set[asyncio.Task[Any]] = set()
+        self._connections: dict[asyncio.Future[None], asyncio.StreamWriter] = {}
 
     @property
     def port(self) -> int:
@@ -99,25 +99,26 @@ class Listening:
         """Nobody can connect any more, and whoever is connected is cut off."""
         if self._server:
             self._server.close()
-        for task in self._connections:
-            task.cancel()
-        await asyncio.gather(*self._connections, return_exceptions=True)
+        for _ in range(16):  # turns of the loop, more than a connection takes from accept to end
+            connections, self._connections = self._connections, {}
+            for task, writer in connections.items():
+                task.cancel()
+                writer.transport.abort()
+            await asyncio.gather(*connections, return_exceptions=True)
+            await asyncio.sleep(0)
 
-    async def _connected(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        task = asyncio.current_task()
-        assert task is not None
-        self._connections.add(task)
+    def _connected(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         self.accepted += 1
-        try:
-            with contextlib.suppress(ConnectionError, asyncio.IncompleteReadError):
-                await _connection(self._handler, reader, writer)
-        except asyncio.CancelledError:
-            writer.transport.abort()
-        finally:
-            self._connections.discard(task)
-            writer.close()
-            with contextlib.suppress(ConnectionError):
-                await writer.wait_closed()
+        task = asyncio.ensure_future(self._talk(reader, writer))
+        self._connections[task] = writer
+        task.add_done_callback(lambda done: self._connections.pop(done, None))
+
+    async def _talk(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        with contextlib.suppress(ConnectionError, asyncio.IncompleteReadError):
+            await _connection(self._handler, reader, writer)
+        writer.close()
+        with contextlib.suppress(ConnectionError):
+            await writer.wait_closed()
 
 
 async def _connection(
