@@ -43,6 +43,23 @@ def test_greedy_tokens_are_those_of_the_stock_model(tiny_folder: Path) -> None:
     assert [t for t in greedy(model, ids, 40) if t != model.config.eos_token_id] == stock
 
 
+def test_bf16_logits_of_a_prompt_are_those_of_the_stock_model_to_the_last_bit(
+    tiny_folder: Path,
+) -> None:
+    import torch
+
+    from model.slots import Slots
+
+    model, ids = load(tiny_folder, "bfloat16"), list(range(20, 90))
+    with torch.inference_mode():
+        for name, weight in model.named_parameters():
+            if "norm" in name:  # ones as they are made: nothing would be rounded
+                weight.copy_(torch.rand_like(weight) + 0.5)
+        stock = model(torch.tensor([ids])).logits[0, -1].float()
+    slots = Slots(model, 1, 128)
+    assert torch.equal(slots.read(ids, 0, slots.reading_rows[0]), stock)
+
+
 @pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
 def test_it_takes_the_weights_out_of_the_stock_model(tiny_folder: Path, dtype: str) -> None:
     from model.llama import pass_of
