@@ -153,7 +153,7 @@ def test_as_environment_gives_another_process_the_same_settings(
 ) -> None:
     path = write(
         '[kafka]\nsecurity_protocol = "SASL_SSL"\nsasl_username = "u"\nsasl_password = "secret"\n'
-        "[model.echo]\nlatency_ms = 12.5\n[model.adapters]\npolite = \"/srv/polite\"\n"
+        '[model.echo]\nlatency_ms = 12.5\n[model.adapters]\npolite = "/srv/polite"\n'
     )
     first = load(path).settings
     for name, value in as_environment(first).items():
