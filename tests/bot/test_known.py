@@ -316,7 +316,7 @@ def test_a_view_that_is_busy_means_later() -> None:
         knowledge.latest("at://p")
 
 
-LOOKUPS = {
+LOOKUPS: dict[str, tuple[str | int, ...] | dict[str, str | int]] = {
     talks._BEFORE: ("c", 1, 1, 0, 10),
     talks._PLACE: ("u",),
     talks._MARK: ("c",),
