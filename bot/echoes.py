@@ -70,11 +70,13 @@ def same_words(one: str, other: str) -> bool:
     return digest is not None and digest == words_of(other)
 
 
-@functools.lru_cache(maxsize=256)  # of a question when it comes in and when it is answered
 def words_of(text: str) -> bytes | None:
     """The digest of the words of a text; none where it is too short, or longer than a reply."""
-    if len(text) > MAX_LENGTH:
-        return None
+    return None if len(text) > MAX_LENGTH else _words_of(text)
+
+
+@functools.lru_cache(maxsize=256)  # of a question when it comes in and when it is answered
+def _words_of(text: str) -> bytes | None:
     plain = _HANDLE.sub(" ", unicodedata.normalize("NFKC", text)).strip()
     words = _WORD.findall(_without_number(plain).casefold())
     if sum(map(len, words)) < MIN_LETTERS:

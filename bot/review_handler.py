@@ -40,7 +40,7 @@ from bot.reviews import (
     settled_without_asking,
     without_question,
 )
-from bot.values import Asked, Question, Setup
+from bot.values import Asked, Question, Setup, is_open, visibility_of
 from consumers.handler import GiveUp, Job, RetryLater, StopPartition
 from consumers.lanes import Share
 from model.engine import EngineError, RequestRefused
@@ -343,11 +343,13 @@ def _event_id(said: ReplyCorrected | ReplyRetracted) -> str:
 
 
 def _kind_of(review: ReviewAsked) -> Literal["edits", "deletions", "retractions"]:
-    """What a review waits behind, for the same reply. Retractions never ask the model."""
+    """What a review waits behind, for the same reply. Retractions never ask the model, and only
+    edits wait for limits: not those that let fewer people see a post."""
     change = review.change
-    if not change.deleted:
-        return "edits"
-    return "retractions" if change.uri == review.source.uri else "deletions"
+    if change.deleted:
+        return "retractions" if change.uri == review.source.uri else "deletions"
+    narrow = change.post is not None and not is_open(visibility_of(change.post))
+    return "deletions" if narrow else "edits"
 
 
 def _try_review(record: Record) -> ReviewAsked | None:

@@ -372,6 +372,7 @@ class AssignedPartition:
         batch = self._outbox.batch() if self._outbox else []
         offsets = [finished.offset for finished in batch]
         outputs = [output for finished in batch for output in finished.outputs]
+        stale, self._stale = self._stale, False
         offset, metadata = tracker.commit_with(offsets)
         started = time.monotonic()
         try:
@@ -386,13 +387,13 @@ class AssignedPartition:
             self._failures += 1
             self._metrics.transactions.add("failed")
             log.warning("transaction failed", partition=str(self.source), error=told(error))
+            self._stale = self._open and (self._stale or stale)
             await self._pause(self._failures)
             await self._settle(tracker)
             if isinstance(error, REFUSALS):
                 self._refused(batch, error)
         else:
             self._failures = 0
-            self._stale = False
             self._metrics.transactions.add("committed")
             self._metrics.transaction_seconds.add(time.monotonic() - started)
             self._metrics.transaction_records.add(len(batch))
@@ -442,7 +443,7 @@ class AssignedPartition:
             raise Fenced(f"{self.source}: another worker finished what is in flight here")
         through = self._outbox.take_out(lambda f: is_through(f.offset))
         self._done(tracker, through)
-        self._stale = any(f.offset in outcomes for f in through)
+        self._stale |= self._open and any(f.offset in outcomes for f in through)
 
     async def _restart(self, *, recover: bool = False) -> Committed | None:
         """A fresh producer, then the committed offset; tries until it works.

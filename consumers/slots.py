@@ -308,8 +308,8 @@ class Slots:
         self._leave_for(lane, work, delay)
 
     def _wait(self, lane: Lane, work: Work, seconds: float) -> None:
-        """Its time has not come: no attempt was made."""
-        work.attempts -= 1
+        """Its time has not come: no attempt was made, and what failed before has passed."""
+        work.attempts = 0
         log.debug("not yet", delay_s=round(seconds, 3), **where(work.record))
         self._leave_for(lane, work, seconds)
 

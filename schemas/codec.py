@@ -29,14 +29,15 @@ __all__ = ["Undecodable", "decode", "encode", "is_private", "is_tombstone"]
 
 # Most records are decoded twice within a second: to be answered, and for the views.
 RECENT: Final = 2_000  # events that are kept
-SHORT: Final = 8 * 1024  # bytes of the value of one at most, so that all take some megabytes
+SHORT: Final = 8 * 1024  # bytes of one with its headers at most, so that all take some megabytes
 
 
 def decode(record: Record) -> Event[Any]:
     """The event on a record. Raises ``Undecodable``; ``is_tombstone`` is asked beforehand."""
     try:
         value = record.value or b""
-        read: Callable[..., Event[Any]] = _lately if len(value) <= SHORT else _decode
+        size = len(value) + sum(len(what or b"") for _, what in record.headers)
+        read: Callable[..., Event[Any]] = _lately if size <= SHORT else _decode
         return read(record.topic, record.key, record.value, record.headers)
     except Fault as fault:
         raise Undecodable(fault.code, fault.detail, is_private(record)) from None

@@ -184,10 +184,12 @@ def _review_fact(raw: Raw, key: Key, event: str | None) -> Input:
     """The bot asks itself to look at a reply again: any outcome will do, but exactly one."""
     data = json.loads(raw.value or b"")
     source, change = data["source"]["uri"], data["change"]
-    # Deletions overtake edits, and that of the source overtakes the others.
-    what = "edits" if not change.get("deleted") else "deletions"
-    if what == "deletions" and change["uri"] == source:
-        what = "retractions"
+    # Deletions overtake edits, and so do edits that let fewer people see a post; a deletion of the
+    # source overtakes the others.
+    shown = (change.get("post") or {"visibility": "public"})["visibility"]
+    what = "edits" if shown in ("public", "unlisted") else "deletions"
+    if change.get("deleted"):
+        what = "retractions" if change["uri"] == source else "deletions"
     lane = (what, source)
     return Input(key, "", None, lane, (), event, digest(raw))
 

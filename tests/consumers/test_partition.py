@@ -347,6 +347,18 @@ async def test_an_offset_that_went_back_is_committed_again_though_nothing_new_co
     assert broker.calls.count("publish 0") == 1
 
 
+async def test_an_offset_that_went_back_is_committed_again_though_the_first_try_fails(
+    open_partition: Opener,
+) -> None:
+    broker = FakeBroker(committed=Committed(3), outcomes={3: 1_000})
+    partition = open_partition(broker)
+    await wait_until(lambda: partition.is_open)
+    broker.faults = [("before commit", TimeoutError())]
+    assert not partition.take(3, timestamp_ms=990)
+    await wait_until(lambda: broker.committed == Committed(4))
+    assert not broker.let_go
+
+
 async def test_an_outcome_from_before_the_record_is_of_another_log(open_partition: Opener) -> None:
     broker = FakeBroker(outcomes={0: 1_000, 1: 90_000})
     partition = open_partition(broker)

@@ -280,6 +280,26 @@ async def test_a_record_whose_time_has_not_come_keeps_its_lane_but_no_slot_and_n
     assert not metrics.retries.family().samples
 
 
+async def test_what_failed_before_a_wait_is_not_counted_behind_it() -> None:
+    """Over a long wait something fails now and then; that is no row of failures."""
+
+    class Shaky(Handler):
+        def __init__(self) -> None:
+            super().__init__()
+            self.looks = 0
+
+        async def handle(self, job: Job, *, attempt: int) -> Sequence[Output]:
+            self.looks += 1
+            if self.looks > 4 * CONFIG.max_attempts:
+                return [LETTER]
+            raise NotYet(0.001) if self.looks % 2 else RetryLater("shaky")
+
+    partition, slots = Partition(Shaky()), slots_of()
+    put(slots, partition, 7, b"fine")
+    await wait_until(lambda: bool(partition.finished))
+    assert [kind for _, kind, _ in partition.finished] == ["done"]
+
+
 async def test_quick_records_wait_for_no_slow_one() -> None:
     partition, slots = Partition(handler := Slow()), slots_of(wanted=lambda: 1)
     put(slots, partition, 7, b"fine", lane="slow")
