@@ -91,15 +91,18 @@ class Batch:
     def _leave(self, row: int) -> None:
         """Free a row; the last one moves into its place, so that the rows stay without gaps."""
         self._keep(row)
+        # In its new place before anything can raise: whoever is in no row hears of no end.
         last = self._rows.pop()
         if row < len(self._rows):
-            self._slots.move(len(self._rows), row, last.position)
             self._rows[row] = last
+            self._slots.move(len(self._rows), row, last.position)
 
     def _keep(self, row: int) -> None:
         """Copy what a row holds to where others may find it."""
         held = _held(row, self._rows[row])
-        if self._rows[row].failed:  # what it holds led the model astray
+        if self._rows[row].failed:
+            # What led the model astray is no number, and masked ones of those still spread.
+            self._slots.wipe(row, len(held.ids) + 1)
             return
         if kept := self._kept.keep(held.ids, held.weights, held.key):
             self._slots.move(row, kept.row, len(kept.ids))
@@ -138,6 +141,7 @@ class Batch:
     def _begin(self, reader: Reader) -> None:
         """Start with what some row holds already."""
         reply = reader.reply
+        self._readers.append(reader)
         reply.begin()
         rows = [*(_held(row, reply) for row, reply in enumerate(self._rows)), *self._kept.held()]
         if found := best(rows, reply.prompt_ids, reply.request.adapter):
@@ -145,7 +149,6 @@ class Batch:
             reply.cached = reply.read
             self._slots.move(row, reader.row, reply.read)
             self._kept.used(row)
-        self._readers.append(reader)
 
     def _read(self, reader: Reader, tokens: int) -> None:
         reply = reader.reply

@@ -81,6 +81,12 @@ class SlotLayer(CacheLayerMixin):  # type: ignore[misc]
             if block is not None:
                 block[target, :, :length] = block[source, :, :length]
 
+    def wipe(self, row: int, length: int) -> None:
+        """Set the first ``length`` positions of a row to 0."""
+        for block in (self.keys, self.values):
+            if block is not None:
+                block[row, :, :length] = 0
+
     def get_mask_sizes(self, query_length: int) -> tuple[int, int]:
         positions = self._step.read[1]
         return int(positions.stop), 0
@@ -179,6 +185,12 @@ class Slots:
         with torch.inference_mode():
             for layer in self._layers:
                 layer.move(source, target, length)
+
+    def wipe(self, row: int, length: int) -> None:
+        """Forget the first ``length`` positions of a row."""
+        with torch.inference_mode():
+            for layer in self._layers:
+                layer.wipe(row, length)
 
     @torch.inference_mode()
     def _forward(self, first: int, ids: Tensor, positions: Tensor, end: int, keep: int) -> Tensor:

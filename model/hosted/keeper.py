@@ -153,10 +153,11 @@ class Keeper:
         while True:
             assert self.child  # noqa: S101 - there is one whenever the engine is up
             why = await self._end_of(self.child)
-            await self._end_child()
             self.restarts += 1
             log.error("engine_process_ended", why=why)
+            # Before it is buried: that may take long, and nobody is to come meanwhile.
             self._fall("restarting", why)
+            await self._end_child()
             await self._start_again(why)
 
     async def _end_of(self, child: Child) -> str:

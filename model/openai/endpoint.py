@@ -45,7 +45,8 @@ class Endpoint:
         """Most requests at once, now; 0 while it is left alone."""
         if self.server is None or self.breaker.state is State.OPEN:
             return 0
-        return 1 if self.breaker.state is State.HALF_OPEN else self.pace.limit
+        one = self.breaker.state is State.HALF_OPEN
+        return min(1, self.pace.limit) if one else self.pace.limit
 
     @property
     def has_room(self) -> bool:

@@ -47,6 +47,9 @@ class RecordingSlots:
     def move(self, source: int, target: int, length: int) -> None:
         self.calls.append(("move", source, target, length))
 
+    def wipe(self, row: int, length: int) -> None:
+        self.calls.append(("wipe", row, length))
+
     def _say(self, rows: int) -> "torch.Tensor":
         import torch
 
@@ -214,3 +217,48 @@ async def test_a_cancel_works_wherever_the_request_is(
         (0, "cancelled"),
         (0, "cancelled"),
     ]
+
+
+async def test_a_row_that_led_the_model_astray_is_wiped_before_others_use_it(
+    batch: "Batch", slots: RecordingSlots, tiny_chat: HfChatTokenizer
+) -> None:
+    first, second = reply(tiny_chat, "first", 3), reply(tiny_chat, "second", 3)
+    begin(batch, first, second)
+    batch.step()
+    say = slots._say
+
+    def astray(rows: int) -> "torch.Tensor":
+        logits = say(rows)
+        logits[0] = float("nan")
+        return logits
+
+    slots._say = astray  # type: ignore[method-assign]
+    slots.calls.clear()
+    batch.step()
+    assert first.failed
+    assert slots.calls == [("decode", (4, 4)), ("wipe", 0, 5), ("move", 1, 0, 5)]
+    slots._say = say  # type: ignore[method-assign]
+    while batch:
+        batch.step()
+    assert (await second.next_chunk()).generation is not None
+
+
+@pytest.mark.parametrize("when", ["leaving", "beginning"])
+async def test_whoever_is_there_when_a_move_fails_is_told(
+    batch: "Batch", slots: RecordingSlots, tiny_chat: HfChatTokenizer, when: str
+) -> None:
+    first, second = reply(tiny_chat, "first", 3), reply(tiny_chat, "second", 3)
+    begin(batch, first) if when == "beginning" else begin(batch, first, second)
+    batch.step()
+
+    def move(source: int, target: int, length: int) -> None:
+        raise RuntimeError("no memory")
+
+    slots.move = move  # type: ignore[method-assign]
+    if when == "beginning":
+        begin(batch, second)
+    else:
+        first.wanted_end = True
+    with pytest.raises(RuntimeError):
+        batch.step()
+    assert second in batch.clear()
