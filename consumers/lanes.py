@@ -17,7 +17,7 @@ overtake, and starve nobody.
 
 import heapq
 import itertools
-from collections.abc import Callable, Hashable, Iterator, Mapping
+from collections.abc import Callable, Collection, Hashable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Generic, TypeVar
 
@@ -54,6 +54,7 @@ class _Class(Generic[K, T]):
     passed: float = 0.0  # stride scheduling's pass
     finish: dict[Hashable, float] = field(default_factory=dict)  # flow: where its last item ends
     flows: dict[Hashable, int] = field(default_factory=dict)  # first flows that wait: how often
+    waiting: int = 0
     sweep_at: int = _SWEEP_FROM
 
 
@@ -108,7 +109,16 @@ class Lanes(Generic[K, T]):
     @property
     def flows(self) -> int:
         """How many different first flows (else lanes) wait: 1 where all is one author's."""
-        return sum(len(group.flows) for group in self._classes.values())
+        return self.flows_but(())
+
+    def flows_but(self, classes: Collection[Hashable]) -> int:
+        """The same, without what waits in these classes."""
+        groups = self._classes.items()
+        return sum(len(group.flows) for name, group in groups if name not in classes)
+
+    def waiting_but(self, classes: Collection[Hashable]) -> int:
+        """Items not taken yet, without those of these classes."""
+        return sum(g.waiting for name, g in self._classes.items() if name not in classes)
 
     @property
     def busy(self) -> int:
@@ -141,6 +151,7 @@ class Lanes(Generic[K, T]):
         key = tag - self._bound * share.priority
         queued = _Queued(item, flow, tag, key, next(self._orders))
         group.flows[flow] = group.flows.get(flow, 0) + 1
+        group.waiting += 1
         self._waiting += 1
         if lane.tail is not None:
             lane.tail.next = queued
@@ -188,6 +199,7 @@ class Lanes(Generic[K, T]):
         lane.tail = lane.tail or queued
         flows = lane.group.flows
         flows[queued.flow] = flows.get(queued.flow, 0) + 1
+        lane.group.waiting += 1
         self._waiting += 1
         self._make_ready(lane, queued)
 
@@ -212,6 +224,7 @@ class Lanes(Generic[K, T]):
     def _leaves(self, group: _Class[K, T], queued: _Queued[T]) -> None:
         """It does not wait any more."""
         self._waiting -= 1
+        group.waiting -= 1
         left = group.flows[queued.flow] - 1
         if left:
             group.flows[queued.flow] = left

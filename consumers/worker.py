@@ -172,13 +172,15 @@ class Worker(ConsumerRebalanceListener):  # type: ignore[misc]  # aiokafka has n
         """How many records to take in now: enough to keep the slots busy, not more.
 
         Where all that waits is the flood of a few authors, reading goes on, within bounds,
-        to find the others behind them.
+        to find the others behind them. What waits of quick topics doesn't count: they are read
+        besides, and would keep the others out for as long as more comes.
         """
-        slots, left = self._slots, self._left()
-        waiting, wanted = slots.lanes.waiting, self._config.waiting_per_slot * slots.limit
+        slots, left, quick = self._slots, self._left(), self._config.quick_topics
+        waiting = slots.lanes.waiting_but(quick)
+        wanted = self._config.waiting_per_slot * slots.limit
         if waiting < wanted:
             return min(left, wanted - waiting)
-        return min(POLL_RECORDS, left) if slots.lanes.flows < wanted else 0
+        return min(POLL_RECORDS, left) if slots.lanes.flows_but(quick) < wanted else 0
 
     def _left(self) -> int:
         """How many more records may wait at all."""

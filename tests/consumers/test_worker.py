@@ -11,6 +11,7 @@ from consumers.batches import BatchTooLarge
 from consumers.config import WorkerConfig
 from consumers.handler import Job
 from consumers.partition import AssignedPartition
+from consumers.slots import Work
 from consumers.worker import Worker
 from schemas.record import Output, Record
 
@@ -204,3 +205,19 @@ async def test_quick_topics_are_read_also_while_slow_records_fill_the_room() -> 
         consumer, asked
     )
     assert len(asked_for) == 1
+
+
+async def test_a_backlog_of_quick_topics_keeps_nobody_else_out() -> None:
+    """Their slow ones wait among the others, whose room is their own."""
+    config = replace(CONFIG, topics=("in", "quick"), quick_topics=frozenset({"quick"}))
+    worker = Worker(config, lambda topic, partition: cast("Any", None))
+    before = worker._room()
+    for offset in range(500):
+        record = Record(
+            topic="quick", partition=0, offset=offset, timestamp_ms=0, key=b"", value=b""
+        )
+        source = Quiet(TopicPartition("quick", 0))
+        work = Work(cast("Any", source), record, Job(record, offset, None))
+        worker._slots.put((cast("Any", source), offset), work, cast("Any", work.job))
+    assert worker._slots.lanes.waiting == 500
+    assert worker._room() == before > 0
