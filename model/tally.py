@@ -6,10 +6,11 @@ was made. Used by the engine's event loop alone.
 
 from bisect import bisect_left
 from collections import Counter
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager
+from typing import Protocol
 
-from model.engine import EngineError, Generation
+from model.engine import Chunk, EngineError, Generation
 from model.stats import PER_TOKEN, WAITS, Buckets, EngineState, EngineStats
 
 ABANDONED = "abandoned"  # the caller went away
@@ -25,6 +26,12 @@ class _Distribution:
 
     def now(self) -> Buckets:
         return Buckets(self._bounds, tuple(self._counts), self._total)
+
+
+class Asked(Protocol):
+    """A request on its way; it raises the error that it ended with."""
+
+    async def next_chunk(self) -> Chunk: ...
 
 
 class Tally:
@@ -75,6 +82,25 @@ class Tally:
             if not finished:
                 self.failed(ABANDONED)
             raise
+
+    async def generate(self, asking: AbstractContextManager[Asked]) -> Generation:
+        """Ask, wait for the whole reply and count it. ``asking`` lets go of it, however it ends."""
+        with self.request() as finish, asking as asked:
+            while True:
+                if made := (await asked.next_chunk()).generation:
+                    finish(made)
+                    return made
+
+    async def stream(self, asking: AbstractContextManager[Asked]) -> AsyncIterator[Chunk]:
+        """The same, piece by piece; leaving the loop early lets go of it too."""
+        with self.request() as finish, asking as asked:
+            while True:
+                chunk = await asked.next_chunk()
+                if chunk.generation:
+                    finish(chunk.generation)
+                yield chunk
+                if chunk.generation:
+                    return
 
     def now(
         self,

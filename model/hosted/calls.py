@@ -43,7 +43,7 @@ class Call:
     def fail(self, error: EngineError) -> None:
         self._items.put_nowait(error)
 
-    async def chunk(self) -> Chunk:
+    async def next_chunk(self) -> Chunk:
         """The next piece of a reply. Raises the error that it ended with."""
         item = await self._items.get()
         if isinstance(item, Chunk):

@@ -137,22 +137,11 @@ class HostedEngine:
 
     async def generate(self, request: GenerationRequest) -> Generation:
         """The whole reply; raises ``RequestRefused`` or ``EngineUnavailable``."""
-        with self._tally.request() as finish, self._asked(request, streamed=False) as call:
-            while True:
-                if made := (await call.chunk()).generation:
-                    finish(made)
-                    return made
+        return await self._tally.generate(self._asked(request, streamed=False))
 
-    async def stream(self, request: GenerationRequest) -> AsyncIterator[Chunk]:
+    def stream(self, request: GenerationRequest) -> AsyncIterator[Chunk]:
         """The reply piece by piece; leaving the loop early cancels the request."""
-        with self._tally.request() as finish, self._asked(request, streamed=True) as call:
-            while True:
-                chunk = await call.chunk()
-                if chunk.generation:
-                    finish(chunk.generation)
-                yield chunk
-                if chunk.generation:
-                    return
+        return self._tally.stream(self._asked(request, streamed=True))
 
     async def cancel(self, request_id: str) -> None:
         """The request finishes as ``cancelled`` at the next step, with what it has by then."""

@@ -10,7 +10,7 @@ import asyncio
 import contextlib
 import itertools
 import random
-from collections.abc import AsyncGenerator, AsyncIterator, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Iterator, Sequence
 from typing import Any
 
 import structlog
@@ -142,31 +142,11 @@ class OpenAIEngine:
 
     async def generate(self, request: GenerationRequest) -> Generation:
         """The whole reply; raises ``RequestRefused`` or ``EngineUnavailable``."""
-        with self._tally.request() as finished:
-            job = self._submit(request, streamed=False)
-            try:
-                while True:
-                    chunk = await job.next_chunk()
-                    if chunk.generation:
-                        finished(chunk.generation)
-                        return chunk.generation
-            finally:
-                self._leave(job)
+        return await self._tally.generate(self._submitted(request, streamed=False))
 
-    async def stream(self, request: GenerationRequest) -> AsyncIterator[Chunk]:
+    def stream(self, request: GenerationRequest) -> AsyncIterator[Chunk]:
         """The reply piece by piece; leaving the loop early cancels the request."""
-        with self._tally.request() as finished:
-            job = self._submit(request, streamed=True)
-            try:
-                while True:
-                    chunk = await job.next_chunk()
-                    if chunk.generation:
-                        finished(chunk.generation)
-                    yield chunk
-                    if chunk.generation:
-                        return
-            finally:
-                self._leave(job)
+        return self._tally.stream(self._submitted(request, streamed=True))
 
     async def cancel(self, request_id: str) -> None:
         """The request finishes as ``cancelled`` at once, with what it has by then."""
@@ -235,6 +215,14 @@ class OpenAIEngine:
         self._description = description(servers, tokenizer, length)
 
     # --- one request ------------------------------------------------------------------------------
+
+    @contextlib.contextmanager
+    def _submitted(self, request: GenerationRequest, *, streamed: bool) -> Iterator[Job]:
+        job = self._submit(request, streamed=streamed)
+        try:
+            yield job
+        finally:
+            self._leave(job)
 
     def _submit(self, request: GenerationRequest, *, streamed: bool) -> Job:
         """Check the request and give it a task of its own."""

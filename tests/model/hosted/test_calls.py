@@ -42,7 +42,7 @@ class Wire:
 
 async def ended(call: Call) -> object:
     try:
-        return (await call.chunk()).generation
+        return (await call.next_chunk()).generation
     except EngineUnavailable as error:
         return error
 
@@ -100,11 +100,11 @@ async def test_what_was_not_sent_can_be_cancelled_expire_and_be_given_up() -> No
     cancelled, late, left = wire.ask("c"), wire.ask("l", 0.0), wire.ask("x")
     assert wire.sent == []
     assert wire.calls.cancelled("c") is None
-    whole = (await cancelled.chunk()).generation
+    whole = (await cancelled.next_chunk()).generation
     assert whole is not None
     assert whole.finish_reason == "cancelled"
     with pytest.raises(DeadlineExceeded):
-        await late.chunk()
+        await late.next_chunk()
     wire.calls.give_up(GONE)
     assert await ended(left) is GONE
     assert not wire.calls.leave(left, "x")
@@ -132,7 +132,7 @@ async def test_times_are_counted_from_our_side() -> None:
     call = Call(1, b"", "k", 3)
     await asyncio.sleep(0)
     call.done(REPLY)
-    whole = (await call.chunk()).generation
+    whole = (await call.next_chunk()).generation
     assert whole is not None
     assert whole.timings.total_s == whole.timings.queued_s == whole.timings.first_token_s > 0
     call.judged(Score((), "identical"))
