@@ -90,11 +90,14 @@ class MemoryView:
 
 def knowledge_of(records: Sequence[Record], bot_id: str) -> KnowledgeOfViews:
     """What a worker would know after these records."""
-    views = {view.name: _built(view, records) for view in _seen(bot_views(bot_id))}
+    views = {view.name: in_memory(view, records) for view in _seen(bot_views(bot_id))}
     return KnowledgeOfViews(lambda: views, bot_id, wait_s=0.0)
 
 
-def _built(view: View, records: Iterable[Record]) -> MemoryView:
+def in_memory(
+    view: View, records: Iterable[Record], positions: Mapping[str, int] | None = None
+) -> MemoryView:
+    """A view of these records; what it can't read it leaves out."""
     db = sqlite3.connect(":memory:", isolation_level=None)
     view.create(db)
     for record in records:
@@ -103,7 +106,7 @@ def _built(view: View, records: Iterable[Record]) -> MemoryView:
                 view.apply(db, record)
             except BadRecord:
                 continue  # as a worker would
-    return MemoryView(db)
+    return MemoryView(db, positions or {})
 
 
 def preview(

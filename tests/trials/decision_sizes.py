@@ -12,7 +12,6 @@ import argparse
 import asyncio
 import logging
 import random
-import sqlite3
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Iterator, Sequence
 from itertools import islice
@@ -27,12 +26,12 @@ from bot.events import mention_of
 from bot.feed import Entry
 from bot.handler import BotHandler
 from bot.known import KnowledgeOfViews
-from bot.preview import MemoryView, records_of
+from bot.preview import MemoryView, in_memory, records_of
 from bot.preview_log import INPUTS
 from bot.settings import BotSettings, ModelSettings, Settings
 from bot.views import bot_views
 from consumers.handler import GiveUp
-from consumers.views.view import BadRecord, View
+from consumers.views.view import View
 from model.echo import EchoEngine
 from model.engine import (
     ChatMessage,
@@ -123,15 +122,7 @@ def _knowing(records: Sequence[Record], bot_id: str) -> KnowledgeOfViews:
 
 
 def _view(view: View, records: Sequence[Record]) -> MemoryView:
-    db = sqlite3.connect(":memory:", isolation_level=None)
-    view.create(db)
-    for record in records:
-        if record.topic in view.topics:
-            try:
-                view.apply(db, record)
-            except BadRecord:
-                continue
-    return MemoryView(db, {f"{topic}/0": 1_234_567 for topic in view.topics})
+    return in_memory(view, records, {f"{topic}/0": 1_234_567 for topic in view.topics})
 
 
 def tell(name: str, found: Sequence[Record]) -> None:
