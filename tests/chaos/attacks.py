@@ -65,11 +65,9 @@ def schedule(seed: int, faults: int, seconds: float, only: Sequence[str] = ()) -
 
 async def _taken(stage: Stage, dice: random.Random) -> WorkerProcess | None:
     """A worker that is ready and in nobody's hands; waits for one."""
-    for _ in range(round(PATIENCE_S / 0.1)):
-        if free := stage.fleet.free:
-            return dice.choice(free)
-        await asyncio.sleep(0.1)
-    return None
+    await _within(PATIENCE_S, lambda: bool(stage.fleet.free))
+    free = stage.fleet.free
+    return dice.choice(free) if free else None
 
 
 @contextmanager
@@ -209,11 +207,7 @@ async def misbehave(how: str, stage: Stage, dice: random.Random) -> bool:
     with _holding(worker):
         before = len(worker.fired)
         worker.arm(f"{how} {dice.randint(1, 5)}")
-        for _ in range(round(PATIENCE_S / 0.1)):
-            if len(worker.fired) > before or not worker.alive:
-                break
-            await asyncio.sleep(0.1)
-        else:
+        if not await _within(PATIENCE_S, lambda: len(worker.fired) > before or not worker.alive):
             worker.arm("disarm")
         return len(worker.fired) > before
 
@@ -344,12 +338,9 @@ async def on_the_wire(action: str, kind: str, stage: Stage, dice: random.Random)
     seconds = dice.choice((0.3, 2.0, 6.0, 12.0)) if action == "delay" else 0.0
     rule = Rule(kind, action, seconds, left=1)  # type: ignore[arg-type]
     stage.proxy.add(rule)
-    for _ in range(round(PATIENCE_S / 0.05)):
-        if rule.left <= 0:
-            return True
-        await asyncio.sleep(0.05)
+    happened = await _within(PATIENCE_S, lambda: rule.left <= 0)
     stage.proxy.remove(rule)
-    return False
+    return happened
 
 
 async def on_any_wire(stage: Stage, dice: random.Random) -> bool:

@@ -3,7 +3,6 @@
 import asyncio
 import json
 import sys
-from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -20,7 +19,6 @@ from bot.explain.find import Subject, find
 from bot.observe import Outcome
 from bot.settings import KafkaSettings, LoggingSettings, ModelSettings, Settings
 from consumers.reader import range_reader
-from infra.broker import LocalBroker
 from infra.topics import create_topics
 from schemas import names
 
@@ -42,18 +40,13 @@ class Played:
 
 
 @pytest.fixture(scope="module")
-def settings() -> Iterator[Settings]:
+def settings(own_broker: str) -> Settings:
     """A Kafka of its own."""
-    broker = LocalBroker()
-    asyncio.run(broker.start())
-    try:
-        yield Settings(
-            kafka=KafkaSettings(bootstrap_servers=broker.bootstrap_servers, partitions=2),
-            model=ModelSettings(engine="echo"),
-            logging=LoggingSettings(level="error"),
-        )
-    finally:
-        asyncio.run(broker.stop())
+    return Settings(
+        kafka=KafkaSettings(bootstrap_servers=own_broker, partitions=2),
+        model=ModelSettings(engine="echo"),
+        logging=LoggingSettings(level="error"),
+    )
 
 
 @pytest.fixture(scope="module")

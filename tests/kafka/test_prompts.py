@@ -3,7 +3,7 @@
 import asyncio
 import json
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import pytest
@@ -15,7 +15,6 @@ from bot.config import as_environment
 from bot.events import Person, mention_of, message_to, post
 from bot.observe import Outcome
 from bot.settings import KafkaSettings, LoggingSettings, ModelSettings, Settings
-from infra.broker import LocalBroker
 from infra.topics import create_topics
 from schemas.feed import Message, Post
 
@@ -26,18 +25,13 @@ SECRET = "My secret is a purple cow."
 
 
 @pytest.fixture(scope="module")
-def settings() -> Iterator[Settings]:
+def settings(own_broker: str) -> Settings:
     """A Kafka of its own, in which a mention and a talk were answered."""
-    broker = LocalBroker()
-    asyncio.run(broker.start())
-    try:
-        yield Settings(
-            kafka=KafkaSettings(bootstrap_servers=broker.bootstrap_servers, partitions=2),
-            model=ModelSettings(engine="echo"),
-            logging=LoggingSettings(level="error"),
-        )
-    finally:
-        asyncio.run(broker.stop())
+    return Settings(
+        kafka=KafkaSettings(bootstrap_servers=own_broker, partitions=2),
+        model=ModelSettings(engine="echo"),
+        logging=LoggingSettings(level="error"),
+    )
 
 
 @pytest.fixture(scope="module")

@@ -6,7 +6,7 @@ import os
 import signal
 import subprocess
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -29,7 +29,6 @@ from bot.settings import (
     ViewsSettings,
 )
 from consumers.reader import Range, RangeReader, range_reader
-from infra.broker import LocalBroker
 from infra.topics import create_topics
 from schemas import names
 from schemas.codec import decode
@@ -45,19 +44,14 @@ SECRET = "My secret is a purple cow."
 
 
 @pytest.fixture(scope="module")
-def settings(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Settings]:
+def settings(own_broker: str, tmp_path_factory: pytest.TempPathFactory) -> Settings:
     """A Kafka of its own, as everything on it is counted."""
-    broker = LocalBroker()
-    asyncio.run(broker.start())
-    try:
-        yield Settings(
-            kafka=KafkaSettings(bootstrap_servers=broker.bootstrap_servers, partitions=2),
-            model=ModelSettings(engine="echo"),
-            views=ViewsSettings(directory=tmp_path_factory.mktemp("views")),
-            logging=LoggingSettings(level="error"),
-        )
-    finally:
-        asyncio.run(broker.stop())
+    return Settings(
+        kafka=KafkaSettings(bootstrap_servers=own_broker, partitions=2),
+        model=ModelSettings(engine="echo"),
+        views=ViewsSettings(directory=tmp_path_factory.mktemp("views")),
+        logging=LoggingSettings(level="error"),
+    )
 
 
 @pytest.fixture(scope="module")
