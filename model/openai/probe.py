@@ -33,7 +33,13 @@ from model.openai.dialects import (
     sampling_words,
     tokenize_body,
 )
-from model.openai.errors import NothingThere, ServerError, ServerFaulty, WrongModel
+from model.openai.errors import (
+    NothingThere,
+    ServerError,
+    ServerFaulty,
+    ServerMisconfigured,
+    WrongModel,
+)
 from model.openai.estimate import EstimatingTokenizer, ids_of_text
 from model.openai.neutral import markers_in_template
 from model.openai.options import Options
@@ -102,8 +108,13 @@ async def look(client: Client, options: Options, tokenizer: ChatTokenizer) -> Se
 
 
 async def look_again(client: Client, options: Options, known: Server) -> None:
-    """Is it there, does it call itself well, and is it what it was? Raises ``EngineError``."""
-    await client.get(known.dialect.health, timeout=LOOK_S)
+    """Is it there, does it call itself well, and is it what it was? Raises ``EngineError``.
+
+    What stands between may hide the page of its health, as it may have done at the first look, which
+    never asks for that page: then the list of models has to do.
+    """
+    with contextlib.suppress(ServerMisconfigured, RequestRefused):
+        await client.get(known.dialect.health, timeout=LOOK_S)
     models = await _models(client, options)
     served = _chosen(client.where, options, models, known.dialect)
     if _fingerprint(served) != known.fingerprint:
@@ -152,11 +163,11 @@ def _chosen(where: str, options: Options, models: Sequence[Served], dialect: Dia
         raise ModelNotFound(
             f"{where} serves {len(models)} models ({told}). Set model.openai.model to one of them."
         )
+    if dialect.kind == "transformers":  # it lists its cache, which grows, not what it serves
+        return Served((wanted, f"{wanted}@main"), "", "", None, None, ())
     for served in models:
         if wanted in served.names:
             return served
-    if dialect.kind == "transformers":  # it lists its cache, not what it was started with
-        return Served((wanted, f"{wanted}@main"), "", "", None, None, ())
     raise ModelNotFound(
         f"{where} has no model {wanted!r}, but {', '.join(names[:8]) or 'none at all'}. Set "
         "model.openai.model to what it has, or start that server with the model."

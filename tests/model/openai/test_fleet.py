@@ -18,7 +18,7 @@ from tests.model.openai.bad_server import BadServer
 from tests.model.openai.conftest import Start
 from tests.model.openai.test_bad_servers import answer, engine_over
 from tests.model.openai.test_engine import started
-from tests.model.openai.wire import Request
+from tests.model.openai.wire import Reply, Request
 
 
 @pytest.fixture
@@ -224,6 +224,43 @@ async def test_a_server_that_comes_back_with_another_model_stays_out(
         made = await asyncio.gather(*(answer(engine, f"r{n}") for n in range(20)))
         assert {generation.finish_reason for generation in made} == {"length"}
         assert not other.asked
+
+
+@pytest.mark.parametrize("number", [401, 403, 404, 405, 400])
+async def test_a_server_whose_health_is_hidden_comes_back(
+    two: tuple[BadServer, BadServer], number: int
+) -> None:
+    """Behind a path that lets through only what begins with ``/v1``."""
+    one, other = two
+
+    async def pages(request: Request, reply: Reply) -> None:
+        hidden = not request.path.startswith("/v1/")
+        await (bad.status(number) if hidden else other.echo)(request, reply)
+
+    other.fault_of_pages = pages
+    async with engine_over(one, other, retry_share=1.0, kind="vllm") as engine:
+        other.fault = bad.reset
+        strangers = [ask(engine, f"r{n}", f"{n} of many") for n in range(8)]
+        await asyncio.gather(*(engine.generate(request) for request in strangers))
+        assert is_out(engine, other)
+        other.fault = None
+        await until(lambda: breaker_of(engine, other).state is State.HALF_OPEN)
+
+
+async def test_a_server_that_says_that_it_is_ill_stays_out(
+    two: tuple[BadServer, BadServer],
+) -> None:
+    one, other = two
+
+    async def pages(request: Request, reply: Reply) -> None:
+        await (bad.status(503) if request.path == "/health" else other.echo)(request, reply)
+
+    async with engine_over(one, other, retry_share=1.0) as engine:
+        other.fault, other.fault_of_pages = bad.reset, pages
+        strangers = [ask(engine, f"r{n}", f"{n} of many") for n in range(8)]
+        await asyncio.gather(*(engine.generate(request) for request in strangers))
+        await until(lambda: "503" in breaker_of(engine, other).why)
+        assert is_out(engine, other)
 
 
 async def test_who_comes_late_and_does_not_fit_stays_out(two: tuple[BadServer, BadServer]) -> None:

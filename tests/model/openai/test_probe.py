@@ -103,6 +103,16 @@ async def test_transformers_serve_may_have_no_list_of_models() -> None:
             await looked_at(server)
 
 
+async def test_transformers_serve_is_the_same_when_its_cache_has_the_model() -> None:
+    """Its list of models is that of the cache, and the first request fills it."""
+    async with BadServer() as server:
+        options = {"model": "echo-model", "kind": "transformers"}
+        pages(server, v1_models={"data": []})
+        before = await looked_at(server, **options)
+        pages(server, v1_models={"data": [{"id": "echo-model", "root": "here"}]})
+        assert (await looked_at(server, **options)).fingerprint == before.fingerprint
+
+
 async def test_one_of_several_models_has_to_be_named() -> None:
     async with BadServer() as server:
         pages(server, v1_models={"data": [{"id": "one"}, {"id": "echo-model"}]})
