@@ -1,5 +1,6 @@
 """``twite replay``: decisions that are on the log, made again and compared."""
 
+import os
 from pathlib import Path
 from typing import Annotated
 
@@ -8,6 +9,8 @@ import typer
 from bot.cli.console import settings_of
 from bot.cli.stopping import until_stopped
 
+IN_FLIGHT = 8  # decisions made at once, so that live answers have the model too
+NICENESS = 10  # of the process, so that they have the processor
 OVER_BUDGET = 4  # exit status: more outcomes changed than --budget allows
 
 Many = list[str] | None
@@ -88,7 +91,16 @@ def replay(
     ] = True,
     in_flight: Annotated[
         int, typer.Option(min=1, max=4096, help="Most decisions that are made at once.")
-    ] = 8,
+    ] = IN_FLIGHT,
+    niceness: Annotated[
+        int,
+        typer.Option(
+            "--nice",
+            min=0,
+            max=19,
+            help="How far it stands back for what else runs on this machine.",
+        ),
+    ] = NICENESS,
     budget: Annotated[
         str | None,
         typer.Option(
@@ -128,6 +140,7 @@ def replay(
     from model.threads import configure_environment
 
     configure_environment()  # before anything can load torch
+    os.nice(max(0, niceness - os.nice(0)))  # threads and processes that it starts inherit it
     from bot.cli import replaying
 
     conditions = {

@@ -48,6 +48,8 @@ MEANING: Mapping[str, str] = {
     " the worker is at half of its load: over three topics and three transactions.",
     "replay-rate": "How fast recorded decisions are made again, over how fast the live pipeline"
     " made them: frozen; beside it rebuilt, with what the bot remembered then.",
+    "replay-interference": "What live answers lose while a replay runs beside them on the same two"
+    " cores: replies per second and their 99th percentile, with the replay and without.",
     "own-process": "What it brings that the engine has a process of its own: beside a worker's"
     " event loop that has work, tokens per second over those of the same engine in the worker's"
     " process; how late that loop wakes; and memory.",

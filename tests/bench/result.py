@@ -30,6 +30,7 @@ ORDER = (
     "context-lookup",
     "retraction",
     "replay-rate",
+    "replay-interference",
     "own-process",
     "first-token",
     "long-beside-short",

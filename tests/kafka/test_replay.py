@@ -106,7 +106,7 @@ class Twite:
         """What it printed; what it said besides is in ``said``."""
         for name, value in as_environment(self.settings).items():
             self._monkeypatch.setenv(name, value)
-        words = ["twite", "replay", "--state", str(self.state), *arguments]
+        words = ["twite", "replay", "--nice", "0", "--state", str(self.state), *arguments]
         self._monkeypatch.setattr(sys, "argv", words)
         with pytest.raises(SystemExit) as ended:
             cli.main()

@@ -28,7 +28,7 @@ async def main(asked: dict[str, Any]) -> None:
     """Replays, and tells."""
     settings = Settings(**asked["settings"])
     order = Order(
-        wanted=Wanted(since_ms=asked["since_ms"]),
+        wanted=Wanted(since_ms=asked["since_ms"], until_ms=asked.get("until_ms")),
         mode=asked["mode"],
         setup=setup_of(settings, await cluster_id(settings.kafka)),
         engine=lambda: engine_of(settings.model),

@@ -13,28 +13,20 @@ from collections import Counter
 from datetime import UTC, datetime
 from typing import Any
 
-from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, TopicPartition
-
-from bot.events import SOURCE, Person, addressed, mention, post
-from bot.settings import BotSettings
+from bot.events import SOURCE
 from schemas import codec, names
 from schemas.envelope import Envelope
 from schemas.feed import DeletedBy, Post, PostDeleted
 from schemas.record import Output
-from tests.bench.kafka import PARTITIONS
+from tests.bench.programs.asking import Asking, lane_of
 from tests.bench.programs.toy import spec, tell
 
-TAIL_S = 60.0  # how long the last retractions may take
-THREADS = 997
 
-
-class Deleting:
+class Deleting(Asking):
     """One run: ``rate`` mentions a second for ``seconds``."""
 
     def __init__(self, asked: dict[str, Any]) -> None:
-        self.asked = asked
-        self.count = int(asked["rate"] * asked["seconds"])
-        self.bot = BotSettings()
+        super().__init__(asked)
         self.waiting: dict[str, tuple[Post, int]] = {}  # to be deleted once answered, by URI
         self.replies: dict[str, str] = {}  # URI by reply id
         self.called: dict[str, float] = {}
@@ -42,71 +34,16 @@ class Deleting:
         self.seen: Counter[str] = Counter()
         self.seen_at: dict[str, float] = {}
         self.deleting: set[asyncio.Task[None]] = set()
-        bootstrap = asked["bootstrap"]
-        self.producer = AIOKafkaProducer(bootstrap_servers=bootstrap, enable_idempotence=True)
-        self.consumer = AIOKafkaConsumer(
-            bootstrap_servers=bootstrap,
-            isolation_level="read_committed",
-            enable_auto_commit=False,
-        )
 
-    async def run(self) -> None:
-        await self.producer.start()
-        await self.consumer.start()
-        sources = [TopicPartition(names.BOT_REPLIES, partition) for partition in range(PARTITIONS)]
-        self.consumer.assign(sources)
-        for source, end in (await self.consumer.end_offsets(sources)).items():
-            self.consumer.seek(source, end)
-        reading = asyncio.create_task(self._read(), name="read")
-        await self._mention_all()
-        async with asyncio.timeout(TAIL_S):
-            await reading
-        self._tell()
-        await self.consumer.stop()
-        await self.producer.stop()
+    def is_done(self) -> bool:
+        wanted: int = -(-self.count // self.asked["every"])
+        return len(self.seen) >= wanted
 
-    async def _mention_all(self) -> None:
-        """Evenly spaced; a late one does not delay the next."""
-        start = time.perf_counter()
-        for i in range(self.count):
-            wait = start + i / self.asked["rate"] - time.perf_counter()
-            if wait > 0:
-                await asyncio.sleep(wait)
-            asking = self._asking(i)
-            if i % self.asked["every"] == 0:
-                self.waiting[asking.uri] = asking, i % THREADS
-            await self._send(mentioning(self.bot, asking), i % THREADS)
+    def asked_one(self, number: int, asking: Post) -> None:
+        if number % self.asked["every"] == 0:
+            self.waiting[asking.uri] = asking, lane_of(number)
 
-    def _asking(self, number: int) -> Post:
-        lane, run = number % THREADS, self.asked["name"]
-        text, facets = addressed(self.bot, f"what would you look at first here? ({number})")
-        return post(
-            Person(f"acct:{lane}", f"asker{lane}"),
-            text,
-            conversation_id=f"{run}:{lane}",
-            facets=facets,
-            uri=f"{run}:{lane}:{number}",
-        )
-
-    async def _send(self, output: Output, lane: int) -> Any:
-        return await self.producer.send(
-            output.topic,
-            output.value,
-            output.key,
-            partition=lane % PARTITIONS,
-            headers=list(output.headers),
-        )
-
-    async def _read(self) -> None:
-        wanted = -(-self.count // self.asked["every"])
-        while len(self.seen) < wanted:
-            found = await self.consumer.getmany(timeout_ms=100)
-            now = time.time()
-            for messages in found.values():
-                for message in messages:
-                    self._take(dict(message.headers)["ce_type"].decode(), message.value, now)
-
-    def _take(self, kind: str, value: bytes, now: float) -> None:
+    def take(self, kind: str, value: bytes, now: float) -> None:
         data = json.loads(value)
         if kind == names.REPLY_CREATED:
             uri = data["in_reply_to"]["uri"]
@@ -124,10 +61,10 @@ class Deleting:
         await asyncio.sleep(self.asked["rest_s"])
         output = deletion(asking)
         self.called[asking.uri] = time.time()
-        appended = await (await self._send(output, lane))
+        appended = await (await self.send(output, lane))
         self.appended[asking.uri] = appended.timestamp / 1000
 
-    def _tell(self) -> None:
+    def tell(self) -> None:
         skip = len(self.called) // 10  # connections and caches warm up meanwhile
         uris = sorted(self.called, key=lambda uri: self.called[uri])[skip:]
         tell(
@@ -136,11 +73,6 @@ class Deleting:
             from_append_ms=[1000 * (self.seen_at[uri] - self.appended[uri]) for uri in uris],
             doubled=sum(count > 1 for count in self.seen.values()),
         )
-
-
-def mentioning(bot: BotSettings, asking: Post) -> Output:
-    event = mention(bot, asking)
-    return codec.encode(names.FEED_MENTIONS, asking.conversation_id, event.envelope, event.data)
 
 
 def deletion(asking: Post) -> Output:
@@ -158,7 +90,9 @@ def deletion(asking: Post) -> Output:
 
 async def main() -> None:
     """One run."""
-    await Deleting(spec()).run()
+    run = Deleting(spec())
+    await run.run()
+    run.tell()
 
 
 if __name__ == "__main__":

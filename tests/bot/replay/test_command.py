@@ -128,7 +128,9 @@ def test_a_broker_that_is_away_is_told(
 ) -> None:
     monkeypatch.setenv("TWITE_KAFKA__BOOTSTRAP_SERVERS", "127.0.0.1:1")
     monkeypatch.setenv("TWITE_MODEL__ENGINE", "echo")
-    monkeypatch.setattr(sys, "argv", ["twite", "replay", "--all", "--state", str(tmp_path)])
+    monkeypatch.setattr(
+        sys, "argv", ["twite", "replay", "--all", "--nice", "0", "--state", str(tmp_path)]
+    )
     with pytest.raises(SystemExit) as ended:
         cli.main()
     assert ended.value.code == 1
