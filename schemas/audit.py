@@ -4,7 +4,7 @@ Made by ``bot.audit``; goes to ``bot.audit``, or to ``bot.audit-private`` for wh
 public or unlisted. Replays and the console read it.
 """
 
-from typing import Literal
+from typing import Final, Literal
 
 from pydantic import Field
 
@@ -13,6 +13,17 @@ from schemas.feed import Ref
 from schemas.fields import Bool, Count, Float, Id, Int, Many, Payload, Str, Time
 
 Trust = Literal["trusted", "untrusted"]
+
+TEXTS: Final = (
+    "prompt.messages[].content",
+    "prompt.token_ids",
+    "output.text",
+    "output.token_ids",
+    "output.logprobs",
+)
+"""Members of a decision record that hold what people wrote or the model said, token ids among
+them. They may be erased, and the chain of seals goes on proving everything else (``bot.sealing``);
+no other member may ever hold such text."""
 
 
 class InputRef(Payload):
@@ -121,7 +132,9 @@ class DecisionRecorded(Payload):
 
     ``reason`` is a ``SkipReason`` or an ``ErrorCode``; ``duplicate_of`` the first decision's
     id; ``positions`` maps a view to the offset up to which it had read; ``timings_ms`` a
-    stage to its milliseconds.
+    stage to its milliseconds. ``salt``: drawn by chance, there where texts are; the seals hold
+    digests of texts with it, and it is erased with them, so that no text can be guessed from
+    its digest.
     """
 
     decision_id: Id
@@ -143,3 +156,4 @@ class DecisionRecorded(Payload):
     code_version: Str
     settings_digest: Str
     recorded_at: Time
+    salt: Str | None = None

@@ -3,11 +3,12 @@
 ``ReferenceMade`` and ``PostChanged`` travel on ``bot.references``, keyed by the URI of a post
 and dealt out by it: a post and all that was built on it meet in one partition, whichever
 conversations they belong to. Where they meet, a ``ReviewAsked`` goes back to the conversation
-of the reply, on ``bot.reviews``. Nobody but the bot needs them; the topics are private.
+of the reply, on ``bot.reviews``; so does what moderators command about a reply. Nobody but the bot needs them; the topics are private.
 """
 
+from schemas.control import Moderation
 from schemas.feed import DeletedBy, Message, Post, Ref
-from schemas.fields import Bool, Count, Id, Number, Payload, Time
+from schemas.fields import Bool, Count, Id, Number, Payload, Str, Time
 
 
 class ReferenceMade(Payload):
@@ -48,6 +49,8 @@ class ReviewAsked(Payload):
     """``twite.bot.review.asked.v1``: look again at the reply to ``source``.
 
     ``decision_id`` is the decision that built on what changed; ``private`` as it was there.
+    ``moderation``: a moderator commands it; nothing of ``change`` counts then, and ``text`` is
+    what the reply is to say (none: it is to be taken back).
     """
 
     conversation_id: Id
@@ -55,3 +58,5 @@ class ReviewAsked(Payload):
     decision_id: Id
     private: Bool
     change: PostChanged
+    moderation: Moderation | None = None
+    text: Str | None = None

@@ -15,6 +15,7 @@ from schemas import names
 from schemas.names import (
     BOT_AUDIT,
     BOT_AUDIT_PRIVATE,
+    BOT_AUDIT_SEALS,
     BOT_DEAD_LETTERS,
     BOT_DEAD_LETTERS_PRIVATE,
     BOT_DIRECT_ACTIVITY,
@@ -34,6 +35,7 @@ from schemas.names import (
 __all__ = [
     "BOT_AUDIT",
     "BOT_AUDIT_PRIVATE",
+    "BOT_AUDIT_SEALS",
     "BOT_DEAD_LETTERS",
     "BOT_DEAD_LETTERS_PRIVATE",
     "BOT_DIRECT_ACTIVITY",
@@ -64,7 +66,7 @@ _HOUR: Final = 3_600_000  # ms
 _DAY: Final = 24 * _HOUR
 _AS_LONG_AS_VIEWS: Final = 30 * _DAY  # a worker without its files can still take replies back
 
-Key = Literal["conversation", "account", "subject", "replay", "source", "uri"]
+Key = Literal["conversation", "account", "subject", "replay", "source", "uri", "sealed partition"]
 Cleanup = Literal["delete", "compact"]
 Partitioned = Literal["conversation", "own"]
 
@@ -173,6 +175,13 @@ _TOLD = (
         types=(names.DECISION_RECORDED,),
         retention_ms=365 * _DAY,
         private=True,
+    ),
+    Topic(
+        name=BOT_AUDIT_SEALS,
+        carries="digests of the decision records, chained for each partition of the audit",
+        key="sealed partition",
+        types=(names.AUDIT_SEALED,),
+        retention_ms=2 * 365 * _DAY,  # longer than what they prove
     ),
     Topic(
         name=BOT_DEAD_LETTERS,

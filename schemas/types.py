@@ -9,7 +9,7 @@ from typing import Any, Final
 
 from pydantic import BaseModel
 
-from schemas import audit, control, feed, names, replays, replies, reviews
+from schemas import audit, control, feed, names, replays, replies, reviews, seals
 from schemas.topics import TOPICS
 
 KeyOf = Callable[[Any], str | None]
@@ -40,6 +40,10 @@ def _topics_of(name: str) -> tuple[str, ...]:
 
 def _unsaid(_: Any) -> None:
     return None
+
+
+def _sealed(data: seals.AuditSealed) -> str:
+    return f"{data.topic}/{data.partition}"
 
 
 _POST = attrgetter("post.conversation_id")
@@ -75,6 +79,7 @@ EVENT_TYPES: Final[Mapping[str, EventType]] = MappingProxyType(
             EventType(names.REFERENCE_MADE, reviews.ReferenceMade, attrgetter("uri")),
             EventType(names.REFERENCED_CHANGED, reviews.PostChanged, attrgetter("uri")),
             EventType(names.REVIEW_ASKED, reviews.ReviewAsked, _OWN),
+            EventType(names.AUDIT_SEALED, seals.AuditSealed, _sealed),
             EventType(names.REPLAY_COMPARED, replays.ReplayCompared, attrgetter("replay_id")),
         )
     }

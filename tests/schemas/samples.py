@@ -116,6 +116,7 @@ DECISION: Json = {
     "code_version": "0.1.0",
     "settings_digest": "def",
     "recorded_at": TIME,
+    "salt": "00ff",
 }
 
 SAMPLES: dict[str, Json] = {
@@ -172,6 +173,17 @@ SAMPLES: dict[str, Json] = {
         "private": False,
         "change": CHANGED,
     },
+    names.AUDIT_SEALED: {
+        "topic": "bot.audit",
+        "partition": 3,
+        "number": 7,
+        "begin": 10,
+        "end": 13,
+        "offsets": [10, 12],
+        "digests": ["a" * 64, "b" * 64],
+        "previous": "c" * 64,
+        "digest": "d" * 64,
+    },
     names.REPLAY_COMPARED: {
         "replay_id": "replay:1",
         "mode": "frozen",
@@ -194,6 +206,7 @@ KEYS = {
     names.REFERENCE_MADE: b"post:1",
     names.REFERENCED_CHANGED: b"post:1",
     names.REPLAY_COMPARED: b"replay:1",
+    names.AUDIT_SEALED: b"bot.audit/3",
 }
 
 

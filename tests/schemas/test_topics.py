@@ -21,6 +21,7 @@ CONTRACT = {
     "bot.direct-activity": ("conversation", "delete"),
     "bot.audit": ("conversation", "delete"),
     "bot.audit-private": ("conversation", "delete"),
+    "bot.audit-seals": ("sealed partition", "delete"),
     "bot.dead-letters": ("source", "delete"),
     "bot.dead-letters-private": ("source", "delete"),
     "bot.references": ("uri", "delete"),
@@ -41,13 +42,14 @@ def test_small_topics_have_partitions_of_their_own_and_all_others_meet() -> None
 
 def test_only_what_is_open_to_all_may_be_read_by_all() -> None:
     open_topics = {topic.name for topic in TOPICS.values() if not topic.private}
-    assert open_topics == {"bot.replies", "bot.audit", "bot.dead-letters"}
+    assert open_topics == {"bot.replies", "bot.audit", "bot.audit-seals", "bot.dead-letters"}
 
 
 def test_activity_is_kept_shortest_and_records_of_what_was_decided_longest() -> None:
     kept = {t.name: t.retention_ms for t in TOPICS.values() if t.cleanup == "delete"}
     assert min(kept, key=lambda name: kept[name]) == "bot.direct-activity"
-    assert kept["bot.audit"] == kept["bot.dead-letters-private"] == max(kept.values())
+    proofs = kept.pop("bot.audit-seals")
+    assert kept["bot.audit"] == kept["bot.dead-letters-private"] == max(kept.values()) < proofs
 
 
 @pytest.mark.parametrize("topic", TOPICS.values(), ids=lambda topic: topic.name)
