@@ -6,6 +6,7 @@ rule has no prompt. Texts stand in it only as far as the model saw them, so its 
 by the limits, whatever the size of the input. Next: ``bot/handler.py`` publishes it.
 """
 
+import secrets
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from datetime import datetime
@@ -121,6 +122,7 @@ def decision_record(
         code_version=setup.code_version,
         settings_digest=setup.settings_digest,
         recorded_at=now,
+        salt=_salt(trace),
     )
 
 
@@ -156,6 +158,11 @@ def dead_letter_record(
         settings_digest=setup.settings_digest,
         recorded_at=now,
     )
+
+
+def _salt(trace: Trace) -> str | None:
+    """Only where there are texts (``schemas.audit.TEXTS``) is there something to guess."""
+    return secrets.token_hex(16) if trace.composed or trace.generation else None
 
 
 def _engine(told: EngineDescription | None, adapter: str | None) -> EngineRecord | None:
