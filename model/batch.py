@@ -56,7 +56,7 @@ class Batch:
         self._waiting.add(reply, priority=priority, size=size, need=self._need(reply))
 
     def step(self) -> None:
-        """One step for everybody; whatever it raises, ``clear`` knows whom it concerns."""
+        """One step for everybody; whatever it raises, ``broke`` knows whom it concerns."""
         self._let_go()
         self._read_newcomers()
         self._score()
@@ -67,12 +67,28 @@ class Batch:
 
     def clear(self) -> list[Reply | Scoring]:
         """Forget everybody and what the rows hold; returns all whom this batch still held."""
-        reading = [reader.reply for reader in self._readers]
-        held: list[Reply | Scoring] = [*self._rows, *reading, *self._waiting.all(), *self.scoring]
-        self._rows, self._readers, self._waiting = [], [], Waiting()
+        held = [*self.broke(), *self._waiting.all(), *self.scoring]
+        self._waiting = Waiting()
         self.scoring.clear()
+        return held
+
+    def broke(self) -> list[Reply | Scoring]:
+        """A step failed: forget whoever had a part in it, and what the rows hold; returns those.
+        Who waits for a row goes on waiting."""
+        reading = [reader.reply for reader in self._readers]
+        scored = [self.scoring.popleft()] if self.scoring else []
+        held: list[Reply | Scoring] = [*self._rows, *reading, *scored]
+        self._rows, self._readers = [], []
         self._kept.forget()
         return held
+
+    def works(self) -> bool:
+        """Whether the model does at all; asked when nobody has a row."""
+        try:
+            self._slots.try_out()
+        except Exception:
+            return False
+        return True
 
     # --- those who leave ------------------------------------------------------------------------
 

@@ -184,6 +184,13 @@ class DeadlineExceeded(EngineUnavailable):
     code = "deadline"
 
 
+class StepFailed(EngineUnavailable):
+    """A step of the model raised while it had this request: it, or one that was there too, may be
+    why."""
+
+    code = "step-failed"
+
+
 class NotSupported(EngineError):
     """This engine cannot do that at all (``score``, an adapter); another one may."""
 

@@ -175,6 +175,14 @@ class Slots:
         ids = torch.tensor(list(token_ids), device=self._device)
         return self._forward(0, ids[:, None], where[:, None], end, 1)[:, -1]
 
+    def try_out(self) -> None:
+        """A short prompt and a token for each row. Whatever the rows hold may be lost."""
+        self.use([None])
+        self.read([0] * min(16, self.length), 0)
+        rows = self.reading_rows.start
+        self.use([None] * rows)
+        self.decode([0] * rows, [0] * rows)
+
     def use(self, adapters: Sequence[str | None]) -> None:
         """Which LoRA weights the rows of the next ``read`` or ``decode`` take, one for each."""
         if isinstance(self._model, AdaptedModel):

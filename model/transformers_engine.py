@@ -33,6 +33,7 @@ from model.engine import (
     RequestRefused,
     Sampling,
     Score,
+    StepFailed,
 )
 from model.libraries import library_versions
 from model.reply import Reply
@@ -49,7 +50,7 @@ if TYPE_CHECKING:
 
 log = structlog.get_logger(__name__)
 
-MAX_FAILURES = 3  # steps that fail one after the other before the engine gives up
+MAX_FAILURES = 3  # steps that fail one after the other before the model itself is looked at
 
 
 class TransformersEngine:
@@ -313,8 +314,7 @@ class TransformersEngine:
         slots = Slots(loaded.model, self._slots, length, kept, self._quantization)
         # The first passes choose kernels and take memory: better now than in a request.
         with self._timed():
-            slots.read([0] * min(16, loaded.context_length), 0)
-            slots.decode([0] * self._slots, [0] * self._slots)
+            slots.try_out()
         self._tokenizer, self._vocabulary = loaded.tokenizer, loaded.vocabulary
         self._description = _description(files, loaded, digests, self._quantization)
         return Batch(
@@ -334,10 +334,10 @@ class TransformersEngine:
                 failures += 1
                 what = type(error).__name__
                 log.error("engine_step_failed", error=_told(error), failures=failures)
-                for reply in batch.clear():
-                    reply.fail(EngineUnavailable(f"The engine's step failed: {what}."))
-                if failures >= MAX_FAILURES:
-                    return
+                for reply in batch.broke():
+                    reply.fail(StepFailed(f"The engine's step failed: {what}."))
+                if failures >= MAX_FAILURES and not batch.works():
+                    return  # it does not even take what it took at the start
 
     @contextmanager
     def _timed(self) -> Iterator[None]:

@@ -3,8 +3,8 @@
 In come requests and, later, what the other side says of them by their numbers; each is handed to
 whoever asked. A call ends once: with a generation or a score, an error, its deadline, or because
 the process died. Calls go over in the order in which they came, at once; only those that
-may be what kills the process (``model.hosted.suspects``) wait until they are alone with it, and the
-others behind them. All in one event loop.
+may be what kills the process, or breaks its steps (``model.hosted.suspects``), wait until they are
+alone with it, and the others behind them. All in one event loop.
 """
 
 import asyncio
@@ -122,6 +122,12 @@ class Calls:
         """The same, and it is over there: it was answered."""
         if call := self._over(number):
             self._suspects.cleared(call.key)
+        return call
+
+    def broke(self, number: int) -> Call | None:
+        """The same, but with a step of the model that raised: who was there may be why."""
+        if call := self._over(number):
+            self._suspects.died((call.key,))
         return call
 
     def died(self, error: EngineError) -> None:

@@ -30,6 +30,7 @@ from model.engine import (
     RequestRefused,
     Sampling,
     Score,
+    StepFailed,
 )
 from model.hosted.calls import Call, Calls
 from model.hosted.keeper import Care, Keeper
@@ -225,7 +226,8 @@ class HostedEngine:
                 if call := self._calls.end(number):
                     call.judged(score)
             case Failed(number, code, text):
-                if call := self._calls.end(number):
+                broke = code == StepFailed.code
+                if call := self._calls.broke(number) if broke else self._calls.end(number):
                     call.fail(error_of(code, text))
 
     async def _up(self, ready: Ready) -> None:

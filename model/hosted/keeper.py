@@ -31,13 +31,16 @@ from model.stats import EngineState
 
 log = structlog.get_logger(__name__)
 
+# The first start may have fetched gigabytes for an hour; to load them again takes minutes.
+LONGEST_RESTART_S = 900.0
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Care:
     """How the process is looked after. ``hang_s``: seconds without a sign of life, or with work
     and without a step of the model, after which it is killed (more where the model's own steps
-    are slow); ``restart_s``: those that it may take to be there again, or five times as long as at
-    first. ``environment``: variables for it."""
+    are slow); ``restart_s``: those that it may take to be there again, or twice as long as the
+    first start took, up to ``LONGEST_RESTART_S``. ``environment``: variables for it."""
 
     hang_s: float = 60.0
     restart_s: float = 120.0
@@ -66,6 +69,7 @@ class Keeper:
         self._restarts = Restarts(care.restarts)
         self._watch = Watch(care.hang_s)
         self._took_s = 0.0
+        self._lived_s, self._came_up = 0.0, 0.0
         self._starts = asyncio.Lock()
         self._starting: asyncio.Future[Ready] | None = None
         self._keeping: asyncio.Task[None] | None = None
@@ -127,7 +131,7 @@ class Keeper:
             ready = await self._ready(child, self._starting)
             self._took_s = self._took_s or time.monotonic() - began
             await self._up(ready)
-            self.state, self.why = "up", ""
+            self.state, self.why, self._came_up = "up", "", time.monotonic()
         except OSError as error:
             await self._end_child()
             raise EngineError(f"The engine's process cannot be started: {error}.") from error
@@ -138,7 +142,7 @@ class Keeper:
     async def _ready(self, child: Child, starting: "asyncio.Future[Ready]") -> Ready:
         """What it says when it can answer. The first start may have gigabytes to fetch, so it may
         take as long as it will; the others have nothing to fetch."""
-        patience = max(self._care.restart_s, 5 * self._took_s) if self._took_s else None
+        patience = self._patience_s
         first = asyncio.FIRST_COMPLETED
         await asyncio.wait((child.ended, starting), timeout=patience, return_when=first)
         if starting.done():
@@ -148,17 +152,37 @@ class Keeper:
             raise EngineError(f"The engine's process ended while it started: {why}.")
         raise EngineError(f"The engine was not ready again after {patience:.0f} s.")
 
+    @property
+    def _patience_s(self) -> float | None:
+        """Seconds for the start that is going on; None for the first one: as long as it takes."""
+        if not self._took_s:
+            return None
+        return max(self._care.restart_s, min(2 * self._took_s, LONGEST_RESTART_S))
+
     async def _keep(self) -> None:
-        """As long as the engine runs: wait for the end of its process, start it again."""
+        """As long as the engine runs: wait for the end of its process, start it again. A fault of
+        ours in that leaves nobody without a keeper: it is one more end of the process."""
         while True:
-            assert self.child  # noqa: S101 - there is one whenever the engine is up
-            why = await self._end_of(self.child)
+            try:
+                why = await self._end_of(self.child) if self.child else self.why
+            except Exception as error:
+                why = _told(error)
             self.restarts += 1
             log.error("engine_process_ended", why=why)
-            # Before it is buried: that may take long, and nobody is to come meanwhile.
-            self._fall("restarting", why)
-            await self._end_child()
-            await self._start_again(why)
+            try:
+                await self._replace(why)
+            except Exception as error:
+                log.error("engine_process_not_replaced", why=_told(error))
+                await asyncio.sleep(self._care.restarts.slow_s)
+
+    async def _replace(self, why: str) -> None:
+        """A process that can answer, in place of one that has ended or is to end."""
+        if self.state == "up":
+            self._lived_s += time.monotonic() - self._came_up
+        # Before it is buried: that may take long, and nobody is to come meanwhile.
+        self._fall("restarting", why)
+        await self._end_child()
+        await self._start_again(why)
 
     async def _end_of(self, child: Child) -> str:
         """Wait until it dies by itself or stands still, and is killed for that."""
@@ -173,13 +197,13 @@ class Keeper:
     async def _start_again(self, why: str) -> None:
         """Try until it is there; the more it failed lately, the less often."""
         while True:
-            pause = self._restarts.after(time.monotonic(), random.random())  # noqa: S311
+            pause = self._restarts.after(self._lived_s, random.random())  # noqa: S311
             self._fall("failing" if pause.keeps_failing else "restarting", why)
             await asyncio.sleep(pause.seconds)
             try:
                 await self._launch()
-            except EngineError as error:
-                why = str(error)
+            except Exception as error:
+                why = _told(error)
                 log.error("engine_process_failed_to_start", why=why)
                 continue
             log.info("engine_process_started_again", pid=self.child.pid if self.child else None)
@@ -193,3 +217,8 @@ class Keeper:
         child, self.child = self.child, None
         if child:
             await child.gone()
+
+
+def _told(error: Exception) -> str:
+    """For people: errors of ours may quote what they were raised about, so only their kind."""
+    return str(error) if isinstance(error, EngineError) else f"a {type(error).__name__} here"

@@ -2,7 +2,8 @@
 
 Exponential back-off with full jitter (Marc Brooker, "Exponential Backoff And Jitter", 2015):
 many workers whose GPUs failed together do not start again together. Pure; the clock and the dice
-are passed in.
+are passed in. The clock is the time that the process was up: starts that fail are failures in a
+row, however slowly they do so.
 """
 
 from collections import deque
@@ -11,8 +12,8 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RestartPolicy:
-    """Seconds. ``failures`` within ``window_s`` mean that it keeps failing: from then on it is
-    tried only every ``slow_s`` or so."""
+    """Seconds. ``failures`` within ``window_s`` of being up mean that it keeps failing: from then
+    on it is tried only every ``slow_s`` or so."""
 
     first_s: float = 0.5
     most_s: float = 15.0
@@ -36,12 +37,13 @@ class Restarts:
         self._policy = policy
         self._failed: deque[float] = deque(maxlen=policy.failures)
 
-    def after(self, now: float, chance: float) -> Pause:
-        """It failed ``now`` (monotonic seconds); ``chance`` is drawn from [0, 1)."""
+    def after(self, lived: float, chance: float) -> Pause:
+        """It failed after ``lived`` seconds of being up in all its lives; ``chance`` is drawn from
+        [0, 1)."""
         policy = self._policy
-        while self._failed and self._failed[0] <= now - policy.window_s:
+        while self._failed and self._failed[0] <= lived - policy.window_s:
             self._failed.popleft()
-        self._failed.append(now)
+        self._failed.append(lived)
         if len(self._failed) >= policy.failures:
             return Pause(policy.slow_s * (0.5 + chance / 2), True)
         most = min(policy.most_s, policy.first_s * 2 ** len(self._failed))

@@ -1,6 +1,7 @@
 """Which requests may have killed the engine's process, told by who was there when it died.
 
-One prompt that crashes a kernel kills everybody's process, is tried again with the others, and
+A step of the model that raises is as good as a death: it ends all requests that were in it. One
+prompt that crashes a kernel kills everybody's process, is tried again with the others, and
 kills it again: after some rounds all of them have used up their tries. So whoever was there at
 ``TIMES`` deaths is let in alone from then on: a guilty one then harms only itself, and an innocent
 one is answered and forgotten. Keys are digests; bounded.
@@ -14,13 +15,13 @@ REMEMBERED = 4096
 
 
 class Suspects:
-    """Counts deaths by request."""
+    """Counts deaths, and steps that failed, by request."""
 
     def __init__(self) -> None:
         self._deaths: OrderedDict[Hashable, int] = OrderedDict()
 
     def died(self, there: Iterable[Hashable]) -> None:
-        """The process died while it had these requests."""
+        """The process died, or a step failed, while it had these requests."""
         for key in there:
             self._deaths[key] = self._deaths.pop(key, 0) + 1
         while len(self._deaths) > REMEMBERED:

@@ -17,9 +17,10 @@ import pytest_asyncio
 from structlog.testing import capture_logs
 
 import model
-from model.engine import EngineError, EngineUnavailable, ModelNotFound
+from model.engine import EngineError, EngineUnavailable, ModelNotFound, StepFailed
 from model.hosted.engine import HostedEngine
-from model.hosted.keeper import Care
+from model.hosted.keeper import LONGEST_RESTART_S, Care
+from model.hosted.messages import Ready
 from model.hosted.restarts import RestartPolicy
 from tests.model.contract import EngineContract, ask, until
 
@@ -210,6 +211,62 @@ async def test_a_model_that_stands_still_with_work_is_killed() -> None:
     await engine.stop()
 
 
+DYING = """
+import os, sys
+from model import host
+
+if os.path.exists(sys.argv[1]):
+    sys.exit(7)
+host.main()
+"""
+
+
+async def test_starts_that_fail_slowly_are_told_as_failing(tmp_path: Path) -> None:
+    """Each takes longer than the window in which failures count."""
+    gone = tmp_path / "gone"
+    policy = RestartPolicy(first_s=0.0, most_s=0.0, failures=3, window_s=0.01, slow_s=3600.0)
+    command = (sys.executable, "-c", textwrap.dedent(DYING), str(gone))
+    engine = HostedEngine("echo", {}, care=Care(restarts=policy, command=command))
+    await engine.start()
+    gone.touch()
+    os.kill(pid_of(engine), signal.SIGKILL)
+    await until(lambda: engine.stats().state == "failing")
+    await engine.stop()
+
+
+async def test_a_fault_of_ours_leaves_no_engine_without_its_keeper(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    async with hosted() as engine:
+        keeper, faults = engine._keeper, iter([KeyError("up"), None])
+
+        async def up(ready: Ready) -> None:
+            if fault := next(faults, None):
+                raise fault
+            await engine._up(ready)
+
+        monkeypatch.setattr(keeper, "_up", up)
+        with capture_logs() as logs:
+            os.kill(pid_of(engine), signal.SIGKILL)
+            await until(lambda: engine.stats().restarts == 1 and engine.stats().state == "up")
+        whys = [line["why"] for line in logs if line["event"] == "engine_process_failed_to_start"]
+        assert whys == ["a KeyError here"]
+
+        monkeypatch.setattr(keeper, "_at_work", lambda: 1 / 0)
+        await until(lambda: engine.stats().restarts == 2)
+        monkeypatch.setattr(keeper, "_at_work", lambda: False)
+        await until(lambda: engine.stats().state == "up")
+        assert (await engine.generate(ask(engine, "a"))).token_ids
+
+
+def test_the_patience_with_a_restart_is_bounded() -> None:
+    keeper = HostedEngine("echo", {})._keeper
+    assert keeper._patience_s is None  # the first start may have gigabytes to fetch
+    for took, patience in ((1.0, 120.0), (100.0, 200.0), (7200.0, LONGEST_RESTART_S)):
+        keeper._took_s = took
+        assert keeper._patience_s == patience
+
+
 OWNER = """
 import asyncio, sys, time
 from model.hosted.engine import HostedEngine
@@ -298,6 +355,49 @@ async def test_a_prompt_that_kills_the_process_harms_the_others_twice_and_then_o
     assert [name for name, answered in ends.items() if not answered] == ["poison"]
     assert tries["poison"] == 5
     assert max(count for name, count in tries.items() if name != "poison") <= 3
+    await engine.stop()
+
+
+RAISING = """
+from model import host
+from model.echo import EchoEngine
+from model.engine import StepFailed
+
+class Fragile(EchoEngine):
+    "A step that has a certain prompt raises, and with it all requests that are there."
+    def __init__(self, **settings):
+        super().__init__(**settings)
+        self.here = []
+        self.broken = 0
+    async def generate(self, request):
+        self.here.append(request)
+        try:
+            broken = self.broken
+            bad = any(b"poison" in bytes(i % 256 for i in r.prompt.token_ids) for r in self.here)
+            self.broken += bad
+            made = await super().generate(request)
+            if bad or self.broken != broken:
+                raise StepFailed("The engine's step failed: ValueError.")
+            return made
+        finally:
+            self.here.remove(request)
+
+host.build_engine = lambda name, **settings: Fragile(**settings)
+host.main()
+"""
+
+
+async def test_a_prompt_at_which_steps_raise_harms_the_others_twice_and_then_only_itself() -> None:
+    command = (sys.executable, "-c", textwrap.dedent(RAISING))
+    engine = HostedEngine("echo", {"latency_ms": 20}, care=Care(command=command))
+    await engine.start()
+    for attempt in range(4):
+        names = ["poison", *(f"good {n}" for n in range(5))]
+        asked = (engine.generate(ask(engine, name, name)) for name in names)
+        poison, *good = await asyncio.gather(*asked, return_exceptions=True)
+        assert isinstance(poison, StepFailed)
+        assert any(isinstance(end, StepFailed) for end in good) == (attempt < 2)
+    assert engine.stats().restarts == 0
     await engine.stop()
 
 

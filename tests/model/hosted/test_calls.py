@@ -82,6 +82,21 @@ async def test_who_was_there_twice_goes_alone_and_hurts_nobody_else() -> None:
     wire.answer(again)
 
 
+async def test_who_was_in_two_steps_that_failed_goes_alone() -> None:
+    wire = Wire()
+    for _ in range(TIMES):
+        calls = wire.retry("poison", "good")
+        for call, name in zip(calls, ("poison", "good"), strict=True):
+            assert wire.calls.broke(call.number) is call
+            wire.calls.leave(call, name)
+    poison, good = wire.retry("poison", "good")
+    assert wire.sent == ["poison"]
+    wire.calls.broke(poison.number)
+    assert wire.sent == ["poison", "good"]
+    wire.answer(good)
+    assert wire.calls.broke(good.number) is None
+
+
 async def test_a_suspect_waits_until_the_others_are_through() -> None:
     wire = Wire()
     for _ in range(TIMES):

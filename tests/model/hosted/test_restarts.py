@@ -31,6 +31,12 @@ def test_what_is_long_ago_is_forgotten() -> None:
         assert restarts.after(n * 60.0, 1.0) == Pause(2.0 if n == 0 else 4.0, False)
 
 
+def test_starts_that_fail_are_failures_in_a_row_however_slowly() -> None:
+    """The clock is that of being up, which it never was meanwhile."""
+    restarts = Restarts(POLICY)
+    assert [restarts.after(7.0, 1.0).keeps_failing for _ in range(4)] == [False] * 3 + [True]
+
+
 @given(st.floats(0, 1, exclude_max=True), st.integers(1, 8))
 def test_the_pause_is_drawn_below_its_bound(chance: float, times: int) -> None:
     restarts = Restarts(POLICY)
