@@ -20,6 +20,7 @@ from model.engine import (
     Capacity,
     ChatTokenizer,
     Chunk,
+    DeadlineExceeded,
     EngineDescription,
     EngineError,
     EngineUnavailable,
@@ -132,6 +133,7 @@ class OpenAIEngine:
     async def stop(self) -> None:
         """Close all connections; requests in flight end as ``EngineUnavailable``."""
         self._running = False
+        self._fleet.give_up()  # before what others held is free
         tasks = [job.task for job in self._jobs.values() if job.task]
         for job in list(self._jobs.values()):
             job.fail(EngineUnavailable("The engine was stopped."))
@@ -163,8 +165,8 @@ class OpenAIEngine:
         adapter: str | None = None,
     ) -> Score:
         """Whether a server would draw the reply again: greedy replies, where it tells the
-        log-probabilities of a prompt. Raises ``RequestRefused``, ``EngineUnavailable``,
-        ``NotSupported``."""
+        log-probabilities of a prompt. Ends after twice ``options.total`` at the latest. Raises
+        ``RequestRefused``, ``EngineUnavailable``, ``NotSupported``."""
         length, ids = self.describe().context_length, prompt.token_ids
         check_recorded(
             ids, output_ids, sampling, vocabulary=self._vocabulary, context_length=length
@@ -175,7 +177,7 @@ class OpenAIEngine:
             raise EngineUnavailable("The engine is not running.")
         self._require_adapter(adapter)
         require_scorable(self._fleet.servers[0], sampling)
-        endpoint = await self._fleet.turn(job, ())
+        endpoint = await self._turn_to_score(job)
         try:
             assert endpoint.server is not None  # noqa: S101 - it has room, so it is known
             body = body_of_ids(_name(endpoint.server, request), [*ids, *output_ids])
@@ -186,6 +188,14 @@ class OpenAIEngine:
             raise
         finally:
             self._fleet.release(endpoint)
+
+    async def _turn_to_score(self, job: Job) -> Endpoint:
+        """A server that has room, in as many seconds as an answer may take."""
+        try:
+            async with asyncio.timeout(self._options.total):
+                return await self._fleet.turn(job, ())
+        except TimeoutError:
+            raise DeadlineExceeded("No server had room to score the reply in time.") from None
 
     # --- the start --------------------------------------------------------------------------------
 

@@ -14,7 +14,7 @@ from collections.abc import Collection, Sequence
 
 import structlog
 
-from model.engine import ChatTokenizer, EngineError, RequestRefused, Sampling
+from model.engine import ChatTokenizer, EngineError, EngineUnavailable, RequestRefused, Sampling
 from model.openai.answers import metric
 from model.openai.client import Client
 from model.openai.dialects import require_sampling
@@ -34,7 +34,11 @@ class Turns:
 
     def __init__(self) -> None:
         self._numbers = itertools.count()
+        self._left = 0  # of those in the heap, who waits no more
         self._heap: list[tuple[int, int, Job, asyncio.Future[Endpoint], Collection[Endpoint]]] = []
+
+    def __len__(self) -> int:
+        return len(self._heap)
 
     def add(self, job: Job, tried: Collection[Endpoint]) -> "asyncio.Future[Endpoint]":
         """A place in the queue; what is returned gets the server."""
@@ -42,6 +46,15 @@ class Turns:
         entry = (-job.request.priority, next(self._numbers), job, turn, tried)
         heapq.heappush(self._heap, entry)
         return turn
+
+    def leave(self) -> None:
+        """One of those who waited went away. They are swept out now and then: behind a server that
+        stands still, thousands may come and go."""
+        self._left += 1
+        if self._left > len(self._heap) // 2:
+            self._heap = [entry for entry in self._heap if not entry[3].done()]
+            heapq.heapify(self._heap)
+            self._left = 0
 
     def deal(self, endpoints: Sequence[Endpoint], most: int) -> None:
         """Give servers to those who wait, as long as any has room; ``most`` out over all."""
@@ -57,6 +70,13 @@ class Turns:
                 chosen.seen.add(job.keys)
                 turn.set_result(chosen)
             heapq.heappop(self._heap)
+
+    def give_up(self, error: EngineError) -> None:
+        """Nobody gets a server any more: whoever waits ends with ``error``."""
+        for _, _, _, turn, _ in self._heap:
+            if not turn.done():
+                turn.set_exception(error)
+        self._heap.clear()
 
 
 class Fleet:
@@ -110,6 +130,7 @@ class Fleet:
 
     async def stop(self) -> None:
         """Close all connections."""
+        self.give_up()
         for task in self._tasks:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
@@ -125,7 +146,13 @@ class Fleet:
         except asyncio.CancelledError:
             if turn.done() and not turn.cancelled():  # it was given just now
                 self.release(turn.result())
+            else:
+                self._turns.leave()
             raise
+
+    def give_up(self) -> None:
+        """Nobody gets a server any more: whoever waits ends as ``EngineUnavailable``."""
+        self._turns.give_up(EngineUnavailable("The engine was stopped."))
 
     def release(self, endpoint: Endpoint) -> None:
         """A request is off that server, whatever became of it."""

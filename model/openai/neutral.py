@@ -22,6 +22,18 @@ COMMON = frozenset(
         *("<mask>", "<start_of_turn>", "<end_of_turn>", "[INST]", "[/INST]", "<<SYS>>", "<</SYS>>"),
         *("[SYSTEM_PROMPT]", "[/SYSTEM_PROMPT]", "[AVAILABLE_TOOLS]", "[TOOL_CALLS]", "<think>"),
         *("</think>", "<tool_call>", "</tool_call>", "<tool_response>", "</tool_response>"),
+        *("[|", "|]"),  # EXAONE
+        *("<extra_id_", "<SPECIAL_", "<TOOLCALL>", "</TOOLCALL>", "<TOOL_RESPONSE>"),  # Nemotron
+        *("</TOOL_RESPONSE>", "<AVAILABLE_TOOLS>", "</AVAILABLE_TOOLS>"),
+        *("[gMASK]", "[sMASK]", "[MASK]", "<sop>", "<eop>", "<arg_key>", "</arg_key>"),  # GLM
+        *("<arg_value>", "</arg_value>"),
+        *("[BOS]", "[EOS]", "[EOT]", "[UNK]", "[PAD]", "[start_header_id]"),  # Kimi
+        *("[end_header_id]", "[extra_id_", "\u25c1think\u25b7", "\u25c1/think\u25b7"),
+        *("[/AVAILABLE_TOOLS]", "[/TOOL_CALLS]", "[TOOL_RESULTS]", "[/TOOL_RESULTS]"),  # Mistral
+        *("[TOOL_CONTENT]", "[ARGS]", "[CALL_ID]", "[THINK]", "[/THINK]", "[PREFIX]", "[MIDDLE]"),
+        *("[SUFFIX]", "[IMG]", "[IMG_BREAK]", "[IMG_END]", "[AUDIO]", "[BEGIN_AUDIO]"),
+        *("[TRANSCRIBE]", "[MODEL_SETTINGS]", "[/MODEL_SETTINGS]"),
+        *("<start_of_image>", "<end_of_image>", "<unused", "<reserved_"),  # Gemma, Baichuan
     }
 )
 _IN_TEMPLATE = re.compile(r"</?[^<>\s{}'\"]{1,40}>|\[/?[A-Z][A-Z_]{1,30}\]")

@@ -110,8 +110,8 @@ async def look(client: Client, options: Options, tokenizer: ChatTokenizer) -> Se
 async def look_again(client: Client, options: Options, known: Server) -> None:
     """Is it there, does it call itself well, and is it what it was? Raises ``EngineError``.
 
-    What stands between may hide the page of its health, as it may have done at the first look, which
-    never asks for that page: then the list of models has to do.
+    What stands between may hide the page of its health; the first look never asks for that one.
+    Then the list of models has to do.
     """
     with contextlib.suppress(ServerMisconfigured, RequestRefused):
         await client.get(known.dialect.health, timeout=LOOK_S)

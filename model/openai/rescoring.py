@@ -6,6 +6,7 @@ own, and the penalty works on logits, which no server tells. The difference of t
 at one place is that of their logits, so the margin is in logits as the ``Score`` wants it.
 """
 
+import asyncio
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -36,7 +37,8 @@ def require_scorable(server: Server, sampling: Sampling) -> None:
 
 @dataclass(frozen=True, slots=True)
 class Asked:
-    """Which server is asked with which ``body`` of prompt and reply, for ``timeout`` seconds."""
+    """Which server is asked with which ``body`` of prompt and reply, for ``timeout`` seconds
+    in all."""
 
     client: Client
     dialect: Dialect
@@ -48,17 +50,21 @@ async def rescore(asked: Asked, prompt_length: int) -> Score:
     """One pass over prompt and reply. Raises ``ServerError``, ``RequestRefused``, or
     ``NotSupported`` where the server does not tell what is needed."""
     client, ids = asked.client, asked.body["prompt"]
+    loop = asyncio.get_running_loop()
+    until = loop.time() + asked.timeout
     body = {**asked.body, "temperature": 0, "max_tokens": 1}
     ways = ({"prompt_logprobs": 1}, {"echo": True, "logprobs": 1})
     for extras in ways if asked.dialect.kind == "vllm" else ways[1:]:
         try:
             answer = await client.post_json(
-                "/v1/completions", {**body, **extras}, timeout=asked.timeout
+                "/v1/completions", {**body, **extras}, timeout=until - loop.time()
             )
         except RequestRefused:
             continue
         piece_of(client.where, answer)  # raises what the server tells of itself
-        if rows := _rows(answer["choices"][0], ids):
+        if not answer["choices"]:
+            raise ServerFaulty(f"{client.where} answers without a choice. Look at its log.")
+        if rows := _rows(client.where, answer["choices"][0], ids):
             return _judged(client.where, rows[prompt_length:])
     raise NotSupported(f"{client.where} tells no log-probabilities of a prompt. {_WHY}")
 
@@ -66,17 +72,29 @@ async def rescore(asked: Asked, prompt_length: int) -> Score:
 Row = tuple[float, float]  # of the token at a place, and of the likeliest there
 
 
-def _rows(choice: dict[str, Any], ids: Sequence[int]) -> list[Row] | None:
+def _rows(where: str, choice: dict[str, Any], ids: Sequence[int]) -> list[Row] | None:
+    """One row per id that was sent; None where nothing is told. Raises ``ServerFaulty`` where some
+    are left out: rows that are cut off would be read as a reply that is the same."""
     told = choice.get("prompt_logprobs")
     if isinstance(told, list):
-        return [_of_ids(row, i) for row, i in zip(told, ids, strict=False)]
+        _require_all(where, len(told), len(ids))
+        return [_of_ids(row, i) for row, i in zip(told, ids, strict=True)]
     probs = choice.get("logprobs")
     if not isinstance(probs, dict):
         return None
     own, tops = probs.get("token_logprobs"), probs.get("top_logprobs")
-    if not isinstance(own, list) or not isinstance(tops, list) or len(own) < len(ids):
+    if not isinstance(own, list) or not isinstance(tops, list):
         return None
-    return [_of_texts(one, top) for one, top in zip(own[: len(ids)], tops, strict=False)]
+    if len(own) == 1:  # of the one token that was drawn: it does not know ``echo``
+        return None
+    count = len(ids)  # behind them is the token that was drawn
+    _require_all(where, min(count, len(own), len(tops)), count)
+    return [_of_texts(one, top) for one, top in zip(own[:count], tops[:count], strict=True)]
+
+
+def _require_all(where: str, told: int, sent: int) -> None:
+    if told != sent:
+        raise ServerFaulty(f"{where} leaves out log-probabilities of a prompt: {told} of {sent}.")
 
 
 def _of_ids(row: Any, token: int) -> Row:

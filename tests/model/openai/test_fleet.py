@@ -263,6 +263,23 @@ async def test_a_server_that_says_that_it_is_ill_stays_out(
         assert is_out(engine, other)
 
 
+async def test_who_went_away_takes_no_place_in_the_queue() -> None:
+    async with BadServer() as server, engine_over(server, slots=1, total=3600.0) as engine:
+        server.fault = bad.silence
+        blocking = asyncio.create_task(answer(engine, "blocking"))
+        await until(lambda: server.open == 1)
+        staying = asyncio.create_task(answer(engine, "staying"))
+        going = [asyncio.create_task(answer(engine, f"r{n}")) for n in range(100)]
+        await until(lambda: len(engine._fleet._turns) == 101)
+        for task in going:
+            task.cancel()
+        await asyncio.gather(*going, return_exceptions=True)
+        assert len(engine._fleet._turns) <= 3
+        server.fault = None
+        blocking.cancel()
+        assert (await staying).text
+
+
 async def test_who_comes_late_and_does_not_fit_stays_out(two: tuple[BadServer, BadServer]) -> None:
     one, late = two
     await late.close()

@@ -34,7 +34,13 @@ def test_breaking_twice_is_undone_twice() -> None:
 
 
 @pytest.mark.parametrize(
-    "written", ["<|endoftext|>", "<|eot_id|>", "<start_of_turn>", "</s>", "[/INST]", "<|anything|>"]
+    "written",
+    [
+        *("<|endoftext|>", "<|eot_id|>", "<start_of_turn>", "</s>", "[/INST]", "<|anything|>"),
+        *("[|system|]", "[|endofturn|]", "<extra_id_0>", "<SPECIAL_12>", "<TOOLCALL>"),
+        *("[gMASK]", "<sop>", "<arg_key>", "[EOT]", "[start_header_id]", "[TOOL_RESULTS]"),
+        *("[/AVAILABLE_TOOLS]", "[ARGS]", "[THINK]", "<unused7>"),
+    ],
 )
 def test_control_tokens_of_many_models_are_known_without_a_tokenizer(written: str) -> None:
     assert written not in Markers().broken(f"x{written}y")

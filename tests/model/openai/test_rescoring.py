@@ -1,12 +1,21 @@
 """Recorded replies scored by a server that tells the log-probabilities of a prompt."""
 
+import asyncio
+from dataclasses import replace
 from typing import Any
 
 import pytest
 
-from model.engine import NotSupported, RequestRefused, Sampling, Score
+from model.engine import (
+    DeadlineExceeded,
+    EngineUnavailable,
+    NotSupported,
+    RequestRefused,
+    Sampling,
+    Score,
+)
 from model.openai import errors
-from tests.model.contract import ask
+from tests.model.contract import ask, until
 from tests.model.openai import bad_server as bad
 from tests.model.openai.bad_server import BadServer, Fault
 from tests.model.openai.test_bad_servers import engine_over
@@ -86,6 +95,61 @@ async def test_a_server_that_leaves_some_out_or_fails() -> None:
         await scored(as_vllm([(-0.5, -0.5), (float("nan"), -1.0), (-0.25, -0.25)]))
     with pytest.raises(errors.ServerFaulty):
         await scored(bad.status(500))
+
+
+def cut(whole: Fault, places: int) -> Fault:
+    """The same answer with the log-probabilities of the first places alone."""
+
+    async def scores(request: Request, reply: Reply) -> None:
+        taken: list[Any] = []
+
+        class Taken:
+            async def json(self, value: Any, *more: Any) -> None:
+                taken.append(value)
+
+        await whole(request, Taken())  # type: ignore[arg-type]
+        for choice in taken[0].get("choices", ()):
+            for holder in (choice, choice.get("logprobs", {})):
+                for name in ("prompt_logprobs", "token_logprobs", "top_logprobs"):
+                    if name in holder:
+                        holder[name] = holder[name][:places]
+        await reply.json(taken[0], 200 if "choices" in taken[0] else 400)
+
+    return scores
+
+
+@pytest.mark.parametrize("way", [as_vllm, as_echo])
+@pytest.mark.parametrize("places", [0, 5])
+async def test_rows_that_are_cut_off_are_no_verdict(way: Any, places: int) -> None:
+    with pytest.raises(errors.ServerFaulty, match="leaves out"):
+        await scored(cut(way(SURE), places))
+
+
+async def test_an_answer_without_a_choice_is_no_verdict() -> None:
+    async def scores(request: Request, reply: Reply) -> None:
+        await reply.json({"model": "echo-model", "choices": []})
+
+    with pytest.raises(errors.ServerFaulty, match="without a choice"):
+        await scored(scores)
+
+
+async def test_scoring_ends_in_time_and_with_the_engine() -> None:
+    async with BadServer() as server, engine_over(server, slots=1, total=0.3) as engine:
+        server.fault = bad.silence
+        request = replace(ask(engine, "a"), deadline=3600.0)
+        engine._options = replace(engine._options, total=3600.0)
+        blocking = asyncio.create_task(engine.generate(request))
+        await until(lambda: server.open == 1)
+        engine._options = replace(engine._options, total=0.05)
+        with pytest.raises(DeadlineExceeded, match="to score the reply"):
+            await engine.score(request.prompt, OUTPUT, Sampling())
+        engine._options = replace(engine._options, total=3600.0)
+        waiting = asyncio.create_task(engine.score(request.prompt, OUTPUT, Sampling()))
+        await until(lambda: bool(engine._fleet._turns))
+        await engine.stop()
+        for task in (blocking, waiting):
+            with pytest.raises(EngineUnavailable, match="stopped"):
+                await task
 
 
 async def test_a_reply_that_cannot_be_one_is_refused() -> None:
