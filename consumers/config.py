@@ -29,7 +29,7 @@ class WorkerConfig:
     max_in_flight: int = 16
     waiting_per_slot: int = 4
     max_waiting: int = 20_000
-    max_waiting_bytes: int = 64 * 1024 * 1024
+    max_waiting_bytes: int = 64 * 1024 * 1024  # of quick topics, and again of all others
     weights: Mapping[str, float] = field(default_factory=dict)  # topics' shares, 1 if not named
     max_attempts: int = 5
     deadline_s: float = 120.0

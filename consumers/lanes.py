@@ -188,6 +188,11 @@ class Lanes(Generic[K, T]):
         self._make_ready(lane, lane.head)
         return lane.head.item
 
+    def taken(self, name: K) -> T | None:
+        """The item taken from this lane and not done, if any."""
+        lane = self._lanes.get(name)
+        return lane.busy.item if lane is not None and lane.busy is not None else None
+
     def put_back(self, name: K) -> None:
         """The item taken from this lane has to run again, before all others of its lane."""
         lane = self._lanes[name]

@@ -4,19 +4,22 @@ In: lanes with ``Work``. A slot takes the record whose turn it is, hands it to t
 goes on with the next; what comes out goes to the record's partition to be published. Quick
 records have a few slots of their own, so that they never wait for the slow ones. Errors
 are treated by their kind: retry later (parked in its lane, which stays busy, with back-off, at
-most so many times), not yet (parked as long and as often as the handler says), give up (a dead
-letter), stop the partition. A record that takes longer than its deadline is cancelled and given
-up. Where even giving up fails, it is tried again as often; then the partition stands still before
-that record, which is neither lost nor passed.
+most so many times), not yet (parked as long and as often as the handler says, but looked at again
+at once where something comes behind it in its lane, or where ``look_again`` says that something
+has changed), give up (a dead letter), stop the partition. A record that takes longer than its
+deadline is cancelled and given up. Where even giving up fails, it is tried again as often; then
+the partition stands still before that record, which is neither lost nor passed.
 """
 
 import asyncio
 import time
-from collections.abc import Callable, Hashable, Sequence
+from collections import Counter
+from collections.abc import Callable, Collection, Hashable, Sequence
 from dataclasses import dataclass, field
 from typing import cast
 
 import structlog
+from aiokafka import TopicPartition
 
 from consumers.backoff import full_jitter
 from consumers.config import WorkerConfig
@@ -41,6 +44,8 @@ _TURN_S = 0.02
 # A handler that never waits is through with all records before a second task is needed.
 _STARTED_AT_ONCE = 8
 _QUICK_SLOTS = 4  # for records that wait for nothing scarce
+# Between two looks at a record whose time has not come, however much comes behind it. Seconds.
+LOOK_AGAIN_S = 0.05
 
 
 @dataclass(slots=True)
@@ -53,6 +58,7 @@ class Work:
     attempts: int = 0
     faults: int = 0  # so many of them only tried to give up, in vain
     ending: str = ""  # why its handler was cancelled: deadline, partition
+    look_again: bool = False  # something has changed since the handler last began with it
     quick: bool = field(init=False)
     ready_at: float = 0.0  # since when it waits for a slot only
     enqueued_at: float = field(default_factory=time.monotonic)
@@ -65,6 +71,16 @@ class Work:
     def size(self) -> int:
         """Bytes that it holds while it waits."""
         return len(self.record.value or b"") + 512
+
+
+@dataclass(slots=True)
+class _Parked:
+    """A record that waits in its lane, which stays busy. ``soonest``: when it may be looked at
+    again if something changes (loop time), none where it waits out a back-off."""
+
+    work: Work
+    timer: asyncio.TimerHandle
+    soonest: float | None = None
 
 
 class _GivingUpFailed(Exception):
@@ -97,8 +113,8 @@ class Slots:
         self._running_quick: set[asyncio.Task[None]] = set()
         self._since: dict[asyncio.Task[None], tuple[float, Work]] = {}  # the longest first
         self._stuck: list[tuple[Lane, Work]] = []  # busy until their partition goes
-        self.waiting_bytes = 0
-        self.parked = 0
+        self._parked: dict[Lane, _Parked] = {}
+        self._bytes: Counter[str] = Counter()  # of what waits or is parked, by topic
 
     @property
     def limit(self) -> int:
@@ -110,18 +126,49 @@ class Slots:
         """How many are."""
         return len(self._since)
 
+    @property
+    def parked(self) -> int:
+        """How many wait in their lanes for their time, or for the next attempt."""
+        return len(self._parked)
+
+    @property
+    def waiting_bytes(self) -> int:
+        """Bytes of what waits, parked records among them."""
+        return self._bytes.total()
+
+    def bytes_of(self, topics: Collection[str]) -> int:
+        """The same, of these topics only."""
+        return sum(self._bytes[topic] for topic in topics)
+
     def put(self, lane: Lane, work: Work, job: Job | None) -> None:
-        """A record that is to be handled when its lane and a slot are free."""
-        self.waiting_bytes += work.size
+        """A record that is to be handled when its lane and a slot are free. The one before it may
+        be waiting for its time: what comes later may make that moot."""
+        self._bytes[work.record.topic] += work.size
         lanes = self._lanes_of(work)
         ready = lanes.put(lane, work, job.share) if job else lanes.put(lane, work)
         if ready:
             self._now_ready(work)
+        elif (head := lanes.taken(lane)) is not None:
+            self._look_again(lane, head)
+
+    def look_again(self, wanted: Callable[[TopicPartition], bool] = lambda source: True) -> None:
+        """Something has changed that records may be waiting for: those of these partitions whose
+        time had not come are handled again now, and so are those that the handler has in hand,
+        should it find that theirs has not. On the event loop only; ``Worker.look_again`` is for
+        others."""
+        parked = ((lane, one.work) for lane, one in self._parked.items())
+        for lane, work in list(parked):
+            if wanted(lane[0].source):
+                self._look_again(lane, work)
+        for _, work in self._since.values():
+            work.look_again = work.look_again or wanted(work.partition.source)
 
     def drop(self, unwanted: Callable[[Lane], bool]) -> None:
         """Leave what waits in these lanes to the next owner."""
-        dropped = (*self.lanes.drop(unwanted), *self.quick.drop(unwanted))
-        self.waiting_bytes -= sum(work.size for work in dropped)
+        for work in (*self.lanes.drop(unwanted), *self.quick.drop(unwanted)):
+            self._bytes[work.record.topic] -= work.size
+        for lane in [lane for lane in self._parked if unwanted(lane)]:
+            self._done(lane, self._leave_park(lane))
         for lane, work in [stuck for stuck in self._stuck if unwanted(stuck[0])]:
             self._stuck.remove((lane, work))
             self._done(lane, work)
@@ -223,7 +270,8 @@ class Slots:
     def _enter(self, task: asyncio.Task[None], work: Work, now: float) -> None:
         work.attempts += 1
         work.ending = ""
-        self.waiting_bytes -= work.size
+        work.look_again = False
+        self._bytes[work.record.topic] -= work.size
         self._metrics.slot_seconds.add(now - work.ready_at)
         self._since[task] = (now, work)
         work.partition.enter(task, work)
@@ -305,27 +353,49 @@ class Slots:
         place = where(work.record)
         log.info("retry later", attempt=work.attempts, delay_s=round(delay, 3), **place)
         self._metrics.retries.add(work.record.topic)
-        self._leave_for(lane, work, delay)
+        self._park_for(lane, work, delay)
 
     def _wait(self, lane: Lane, work: Work, seconds: float) -> None:
         """Its time has not come: no attempt was made, and what failed before has passed."""
         work.attempts = 0
+        if work.look_again:
+            seconds = min(seconds, LOOK_AGAIN_S)
         log.debug("not yet", delay_s=round(seconds, 3), **where(work.record))
-        self._leave_for(lane, work, seconds)
+        parked = self._park_for(lane, work, seconds)
+        parked.soonest = asyncio.get_running_loop().time() + LOOK_AGAIN_S
 
-    def _leave_for(self, lane: Lane, work: Work, seconds: float) -> None:
-        self.parked += 1
-        asyncio.get_running_loop().call_later(seconds, self._unpark, lane, work)
-
-    def _unpark(self, lane: Lane, work: Work) -> None:
-        self.parked -= 1
-        if not work.partition.is_open:
-            self._done(lane, work)
+    def _look_again(self, lane: Lane, work: Work) -> None:
+        """Handle it again at once, but not again and again: a flood may come behind it."""
+        work.look_again = True
+        parked = self._parked.get(lane)
+        if parked is None or parked.soonest is None or parked.timer.when() <= parked.soonest:
             return
+        parked.timer.cancel()
+        loop = asyncio.get_running_loop()
+        parked.timer = loop.call_at(parked.soonest, self._unpark, lane)
+
+    def _park_for(self, lane: Lane, work: Work, seconds: float) -> _Parked:
+        self._bytes[work.record.topic] += work.size
+        timer = asyncio.get_running_loop().call_later(seconds, self._unpark, lane)
+        self._parked[lane] = _Parked(work, timer)
+        return self._parked[lane]
+
+    def _unpark(self, lane: Lane) -> None:
+        work = self._parked[lane].work
+        if not work.partition.is_open:
+            self._done(lane, self._leave_park(lane))
+            return
+        del self._parked[lane]
         self._lanes_of(work).put_back(lane)
-        self.waiting_bytes += work.size
         work.ready_at = time.monotonic()
         self.dispatch()
+
+    def _leave_park(self, lane: Lane) -> Work:
+        """It waits no more, and is not handled any more either."""
+        parked = self._parked.pop(lane)
+        parked.timer.cancel()
+        self._bytes[parked.work.record.topic] -= parked.work.size
+        return parked.work
 
     def _done(self, lane: Lane, work: Work) -> None:
         if (following := self._lanes_of(work).done(lane)) is not None:

@@ -11,7 +11,7 @@ assignment; each has its own handler object, its own producer and its own publis
 import asyncio
 import contextlib
 import time
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Collection, Sequence
 from typing import cast
 
 import structlog
@@ -85,12 +85,23 @@ class Worker(ConsumerRebalanceListener):  # type: ignore[misc]  # aiokafka has n
         self._rejoin_wanted = False
         self._assigned = False
         self._group: Group | None = None
+        self._loop: asyncio.AbstractEventLoop | None = None
 
     def stop(self) -> None:
         """Take in nothing more, finish what fits into the grace, leave. For signal handlers."""
         self._stopping.set()
         self._slots.stop()
         self._wake()
+
+    def look_again(self, partition: int | None = None) -> None:
+        """Something has changed that records said ``NotYet`` for: those of this partition of all
+        topics (None: all) are handled again now. From any thread; nothing before ``run``."""
+        if self._loop is not None:
+            with contextlib.suppress(RuntimeError):  # that loop is closed
+                self._loop.call_soon_threadsafe(self._look_again, partition)
+
+    def _look_again(self, partition: int | None) -> None:
+        self._slots.look_again(lambda source: partition in (None, source.partition))
 
     def _wake(self) -> None:
         self._changed.set()
@@ -127,6 +138,7 @@ class Worker(ConsumerRebalanceListener):  # type: ignore[misc]  # aiokafka has n
 
     async def run(self) -> None:
         """Work until ``stop``. Raises ``ConsumersError`` where it cannot start."""
+        self._loop = asyncio.get_running_loop()
         group = await connect(self._config, self._stopping)
         if group is None:
             return
@@ -175,23 +187,31 @@ class Worker(ConsumerRebalanceListener):  # type: ignore[misc]  # aiokafka has n
         to find the others behind them. What waits of quick topics doesn't count: they are read
         besides, and would keep the others out for as long as more comes.
         """
-        slots, left, quick = self._slots, self._left(), self._config.quick_topics
+        slots, quick = self._slots, self._config.quick_topics
+        left = self._left(frozenset(self._config.topics) - quick)
         waiting = slots.lanes.waiting_but(quick)
         wanted = self._config.waiting_per_slot * slots.limit
         if waiting < wanted:
             return min(left, wanted - waiting)
         return min(POLL_RECORDS, left) if slots.lanes.flows_but(quick) < wanted else 0
 
-    def _left(self) -> int:
-        """How many more records may wait at all."""
+    def _left(self, topics: Collection[str]) -> int:
+        """How many more records of these topics may wait at all. Quick topics and the others each
+        have the bytes for themselves: those that wait long for their time keep nobody out."""
         config, slots = self._config, self._slots
-        if slots.waiting_bytes >= config.max_waiting_bytes:
+        if slots.bytes_of(topics) >= config.max_waiting_bytes:
             return 0
         return max(0, config.max_waiting - slots.lanes.waiting - slots.quick.waiting)
 
     def _with_room(self, consumer: AIOKafkaConsumer) -> dict[TopicPartition, AssignedPartition]:
         assigned = consumer.assignment()
-        return {tp: p for tp, p in self._partitions.items() if p.has_room and tp in assigned}
+        quick = self._config.quick_topics
+        full = quick if self._left(quick) < 1 else ()
+        return {
+            tp: p
+            for tp, p in self._partitions.items()
+            if p.has_room and tp in assigned and tp.topic not in full
+        }
 
     async def _wait_for_change(self) -> None:
         self._changed.clear()
@@ -225,8 +245,9 @@ class Worker(ConsumerRebalanceListener):  # type: ignore[misc]  # aiokafka has n
     ) -> bool:
         """What is there of quick topics, now and then: nobody has to wait for slow records who
         asks for nothing of the kind. Whether there was anything."""
-        now, room = time.monotonic(), min(POLL_RECORDS, self._left())
-        quick = {tp: p for tp, p in asked.items() if tp.topic in self._config.quick_topics}
+        topics = self._config.quick_topics
+        now, room = time.monotonic(), min(POLL_RECORDS, self._left(topics))
+        quick = {tp: p for tp, p in asked.items() if tp.topic in topics}
         if now < self._quick_at or not quick or room < 1:
             return False
         self._quick_at = now + QUICK_POLL_S

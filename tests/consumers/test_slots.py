@@ -3,7 +3,7 @@
 import asyncio
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import pytest
@@ -81,8 +81,11 @@ class Partition:
         self.abandoned = True
 
 
+def _nothing() -> None: ...
+
+
 def slots_of(metrics: Metrics | None = None, wanted: Callable[[], int] = lambda: 4) -> Slots:
-    return Slots(CONFIG, metrics or Metrics(), wanted, lambda: None)
+    return Slots(CONFIG, metrics or Metrics(), wanted, _nothing)
 
 
 def put(
@@ -298,6 +301,138 @@ async def test_what_failed_before_a_wait_is_not_counted_behind_it() -> None:
     put(slots, partition, 7, b"fine")
     await wait_until(lambda: bool(partition.finished))
     assert [kind for _, kind, _ in partition.finished] == ["done"]
+
+
+class Paused(Handler):
+    """Nothing is for today until ``moot`` is set; then what waits is looked at by its value."""
+
+    def __init__(self, seconds: float = 3600.0) -> None:
+        super().__init__()
+        self.seconds = seconds
+        self.moot = False
+        self.looks: list[float] = []
+        self.during: Callable[[], None] = lambda: None
+
+    async def handle(self, job: Job, *, attempt: int) -> Sequence[Output]:
+        self.looks.append(time.monotonic())
+        if not self.moot:
+            self.during()
+            raise NotYet(self.seconds)
+        return [LETTER]
+
+
+async def parked(handler: Handler, **options: Any) -> tuple[Any, Slots]:
+    """A record that waits for an hour, alone in its lane."""
+    partition, slots = Partition(handler), slots_of()
+    put(slots, partition, 7, b"early", **options)
+    await wait_until(lambda: slots.parked == 1)
+    return partition, slots
+
+
+@pytest.mark.parametrize("quick", [False, True])
+async def test_what_comes_behind_a_record_has_it_looked_at_again(quick: bool) -> None:
+    partition, slots = await parked(handler := Paused(), quick=quick)
+    handler.moot = True
+    put(slots, partition, 8, b"fine", quick=quick)
+    await wait_until(lambda: len(partition.finished) == 2)
+    assert [offset for offset, _, _ in partition.finished] == [7, 8]
+    assert (slots.parked, slots.waiting_bytes) == (0, 0)
+
+
+async def test_what_comes_behind_a_record_while_it_is_looked_at_counts_too() -> None:
+    partition, slots = Partition(handler := Paused()), slots_of()
+
+    def comes() -> None:
+        if len(handler.looks) == 1:
+            put(slots, partition, 8, b"fine")
+        handler.moot = True
+
+    handler.during = comes
+    put(slots, partition, 7, b"early")
+    await wait_until(lambda: len(partition.finished) == 2)
+    assert len(handler.looks) == 3
+
+
+async def test_a_flood_behind_a_record_has_it_looked_at_now_and_then_only(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("consumers.slots.LOOK_AGAIN_S", 1800.0)
+    partition, slots = await parked(handler := Paused())
+    for offset in range(8, 1008):
+        put(slots, partition, offset, b"fine")
+        slots.look_again()
+        await asyncio.sleep(0)
+    assert (len(handler.looks), slots.parked, slots.lanes.waiting) == (1, 1, 1000)
+    slots.drop(lambda lane: True)
+
+
+async def test_a_back_off_is_waited_out_whatever_comes_behind_it() -> None:
+    class Failing(Handler):
+        async def handle(self, job: Job, *, attempt: int) -> Sequence[Output]:
+            await super().handle(job, attempt=attempt)
+            raise RetryLater("once more")
+
+    slow = replace(CONFIG, retry_base_s=3600.0, retry_cap_s=7200.0)
+    partition, slots = Partition(handler := Failing()), Slots(slow, Metrics(), lambda: 4, _nothing)
+    put(slots, partition, 7, b"fine")
+    await wait_until(lambda: slots.parked == 1)
+    put(slots, partition, 8, b"fine")
+    slots.look_again()
+    await asyncio.sleep(0)
+    await asyncio.sleep(0)
+    assert (handler.handled, slots.parked) == ([7], 1)
+    slots.drop(lambda lane: True)
+
+
+async def test_all_that_waits_in_a_partition_can_be_looked_at_again_now() -> None:
+    handler, other = Paused(), Paused()
+    partition: Any = Partition(handler)
+    elsewhere: Any = Partition(other, TopicPartition("in", 1))
+    slots = slots_of()
+    for offset in range(5):
+        put(slots, partition, offset, b"early", lane=f"lane {offset}")
+        put(slots, elsewhere, offset, b"early", lane=f"lane {offset}")
+    await wait_until(lambda: slots.parked == 10)
+    handler.moot = other.moot = True
+    slots.look_again(lambda source: source.partition == 0)
+    await wait_until(lambda: len(partition.finished) == 5)
+    assert (slots.parked, elsewhere.finished) == (5, [])
+    slots.look_again()
+    await wait_until(lambda: len(elsewhere.finished) == 5)
+
+
+async def test_a_change_while_the_handler_looks_is_not_missed() -> None:
+    partition, slots = Partition(handler := Paused()), slots_of()
+
+    def changes() -> None:
+        slots.look_again(lambda source: source.partition == 0)
+        handler.moot = True
+
+    handler.during = changes
+    put(slots, partition, 7, b"early")
+    await wait_until(lambda: len(partition.finished) == 1)
+    assert len(handler.looks) == 2
+
+
+async def test_parked_records_count_as_memory_until_they_are_done_or_dropped() -> None:
+    partition, slots = await parked(handler := Paused())
+    held = slots.waiting_bytes
+    assert held >= len(b"early")
+    assert (slots.bytes_of(["in"]), slots.bytes_of(["quiet"])) == (held, 0)
+    slots.look_again()
+    await wait_until(lambda: len(handler.looks) == 2 and slots.parked == 1)
+    assert slots.waiting_bytes == held, "counted once, however often it is looked at"
+    slots.drop(lambda lane: lane[0] is partition)
+    assert (slots.waiting_bytes, slots.parked, slots.lanes.busy) == (0, 0, 0)
+
+
+async def test_a_record_parked_in_a_partition_that_closes_is_left_to_the_next_owner() -> None:
+    partition, slots = await parked(handler := Paused())
+    partition.is_open = False
+    slots.look_again()
+    await wait_until(lambda: slots.parked == 0)
+    assert (len(handler.looks), partition.finished) == (1, [])
+    assert (slots.waiting_bytes, slots.lanes.busy) == (0, 0)
 
 
 async def test_quick_records_wait_for_no_slow_one() -> None:

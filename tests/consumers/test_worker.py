@@ -1,5 +1,6 @@
 """The reading side of the worker against a consumer that is in the middle of a rebalance."""
 
+import asyncio
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, cast
@@ -14,6 +15,7 @@ from consumers.partition import AssignedPartition
 from consumers.slots import Work
 from consumers.worker import Worker
 from schemas.record import Output, Record
+from tests.wait import wait_until
 
 SOURCE, OTHER = TopicPartition("in", 0), TopicPartition("in", 1)
 CONFIG = WorkerConfig(bootstrap_servers="none:1", group_id="g", topics=("in",))
@@ -32,6 +34,7 @@ class Assignment:
     end: int
     is_open: bool = True
     cautious: bool = False
+    has_room: bool = True
     taken: list[int] = field(default_factory=list)
 
     def take(self, offset: int, timestamp_ms: int) -> bool:
@@ -221,3 +224,40 @@ async def test_a_backlog_of_quick_topics_keeps_nobody_else_out() -> None:
         worker._slots.put((cast("Any", source), offset), work, cast("Any", work.job))
     assert worker._slots.lanes.waiting == 500
     assert worker._room() == before > 0
+
+
+@pytest.mark.parametrize(("held", "others"), [("quick", "in"), ("in", "quick")])
+async def test_bytes_that_wait_of_quick_topics_keep_no_others_out_and_the_other_way_round(
+    held: str, others: str
+) -> None:
+    config = replace(
+        CONFIG, topics=("in", "quick"), quick_topics=frozenset({"quick"}), max_waiting_bytes=1000
+    )
+    worker = Worker(config, lambda topic, partition: cast("Any", None))
+    source = Quiet(TopicPartition(held, 0))
+    value = bytes(1000)
+    record = Record(topic=held, partition=0, offset=0, timestamp_ms=0, key=b"", value=value)
+    work = Work(cast("Any", source), record, Job(record, 0, None))
+    worker._slots.put((cast("Any", source), 0), work, cast("Any", work.job))
+    assert worker._left([held]) == 0 < worker._left([others])
+    assert (worker._room() > 0) is (held == "quick")
+    there = {TopicPartition(topic, 0): Assignment(end=0) for topic in ("in", "quick")}
+    worker._partitions.update(cast("Any", there))
+    asked = worker._with_room(cast("Any", Rebalancing(dict, set(there))))
+    assert [source.topic for source in asked] == (["in"] if held == "quick" else ["in", "quick"])
+
+
+async def test_any_thread_may_ask_to_look_again_at_what_waits_for_its_time() -> None:
+    worker = Worker(CONFIG, lambda topic, partition: cast("Any", None))
+    worker.look_again()  # there is nothing yet
+    asked: list[list[int]] = []
+
+    def look_again(wanted: Callable[[TopicPartition], bool]) -> None:
+        asked.append([source.partition for source in (SOURCE, OTHER) if wanted(source)])
+
+    worker._slots.look_again = look_again  # type: ignore[method-assign,assignment]
+    worker._loop = asyncio.get_running_loop()
+    await asyncio.to_thread(worker.look_again, 1)
+    await asyncio.to_thread(worker.look_again)
+    await wait_until(lambda: len(asked) == 2)
+    assert asked == [[1], [0, 1]]
