@@ -11,7 +11,7 @@ from collections.abc import AsyncIterator
 from pathlib import Path
 
 from bot import hosts
-from bot.app import openai_options, sampling_of, setup_of, worker_config
+from bot.app import worker_config
 from bot.cluster import look
 from bot.config import Loaded
 from bot.errors import Trouble
@@ -21,6 +21,7 @@ from bot.prompt_room import require_room, surely_fits
 from bot.quotas import quotas_of
 from bot.settings import LimitsSettings, ModelSettings, Settings
 from bot.templates import PromptError, chosen
+from bot.wiring import openai_options, sampling_of, setup_of
 from consumers.errors import ConsumersError
 from model.engine import ChatTokenizer, EngineError, ModelNotFound
 from model.loader import build_tokenizer

@@ -1,10 +1,9 @@
 """``twite dead-letters``: what could not be handled, why, and once more."""
 
 import json
-import re
 from collections import Counter, deque
 from collections.abc import Mapping, Sequence
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -12,6 +11,7 @@ from rich.text import Text
 
 from bot.cli.console import at_terminal, err, out, run, settings_of
 from bot.errors import Trouble
+from bot.moments import moment_ms
 
 if TYPE_CHECKING:  # pydantic takes a third of a second: too long for --help
     from bot.dead_letters import Found, Letter, Wanted
@@ -21,8 +21,6 @@ if TYPE_CHECKING:  # pydantic takes a third of a second: too long for --help
     from schemas.record import Record
 
 USAGE = 2  # exit status: the command was typed wrong
-_UNITS = {"s": 1, "m": 60, "h": 3600, "d": 86_400}
-_AGE = re.compile(r"(\d{1,9})([smhd])")
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -169,24 +167,6 @@ def redrive(
     result = run(_redrive(kafka, planned))
     refused = (*planned.refused, *result.refused)
     _finish(result.done, refused, dry_run=False, as_json=as_json, planned=planned)
-
-
-def moment_ms(text: str, now: datetime) -> int:
-    """Milliseconds since 1970 of an age (``2h`` ago) or an RFC 3339 time. Raises ``Trouble``."""
-    if age := _AGE.fullmatch(text):
-        moment = now - timedelta(seconds=int(age[1]) * _UNITS[age[2]])
-        return round(moment.timestamp() * 1000)
-    try:
-        given = datetime.fromisoformat(text)
-    except ValueError:
-        given = None
-    if given is None or given.tzinfo is None:
-        raise Trouble(
-            f"{text!r} is no time.",
-            todo="Write an age such as 2h, or a time with its zone: 2026-11-24T06:00:00Z.",
-            status=USAGE,
-        )
-    return round(given.timestamp() * 1000)
 
 
 def _wanted(

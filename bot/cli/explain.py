@@ -81,8 +81,8 @@ def explain(
 
 def case_of(context: typer.Context, what: str, *, private: bool, since: str | None) -> "Case":
     """Everything on the log about what somebody names. Raises ``Trouble``."""
-    from bot.cli.dead_letters import moment_ms
     from bot.explain.find import Subject
+    from bot.moments import moment_ms
 
     subject = Subject.of(what)
     since_ms = None if since is None else moment_ms(since, datetime.now(UTC))

@@ -200,7 +200,7 @@ def _counts(text: str) -> list[int]:
 
 
 async def _measure(settings: "ModelSettings", counts: Sequence[int], tokens: int) -> "list[Speed]":
-    from bot.app import engine_of
+    from bot.wiring import engine_of
     from model.speed import speeds
 
     engine = engine_of(settings)

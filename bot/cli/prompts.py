@@ -244,8 +244,8 @@ def _packaged(name: str, yours: "PromptFile") -> "PromptFile":
 
 
 def _setup(settings: "Settings", template: "Template | None") -> "Setup":
-    from bot.app import setup_of
     from bot.preview import with_prompt
+    from bot.wiring import setup_of
 
     setup = setup_of(settings, _CLUSTER)
     return with_prompt(setup, template) if template else setup
@@ -277,7 +277,7 @@ def _tokenizer(
 
 
 def _since(text: str) -> Any:
-    from bot.cli.dead_letters import moment_ms
+    from bot.moments import moment_ms
     from consumers.reader import Bound
 
     return Bound(timestamp_ms=moment_ms(text, datetime.now(UTC)))

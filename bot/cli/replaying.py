@@ -25,13 +25,12 @@ from rich.progress import (
 from rich.progress import Progress as Bar
 from rich.text import Text
 
-from bot.app import engine_of, setup_of
 from bot.cli.console import err, out, run
-from bot.cli.dead_letters import moment_ms
 from bot.cli.prompts import prompt_named
 from bot.clients import cluster_id, options
 from bot.errors import Trouble
 from bot.files import read_regular
+from bot.moments import moment_ms
 from bot.preview import with_prompt
 from bot.prompt_room import require_room
 from bot.replay.folder import Folder
@@ -44,6 +43,7 @@ from bot.replay.wanted import Stretch, Wanted
 from bot.replay.wiring import Order, Told, replay
 from bot.settings import Settings
 from bot.templates import PromptFile, chosen
+from bot.wiring import engine_of, setup_of
 from infra.cache import cache_root
 from model.engine import Engine
 from schemas.codes import Outcome

@@ -15,11 +15,8 @@ from bot.app import (
     TOPIC_TRIES,
     Running,
     _unless,
-    engine_of,
-    openai_options,
     places,
     run_worker,
-    setup_of,
     worker_config,
 )
 from bot.errors import Trouble
@@ -35,6 +32,7 @@ from bot.settings import (
     Settings,
     WorkerSettings,
 )
+from bot.wiring import engine_of, openai_options, setup_of
 from consumers.errors import TopicMissing
 from consumers.metrics import ViewState, WorkerState
 from model.echo import EchoEngine

@@ -9,10 +9,10 @@ from typing import Any
 import pytest
 from rich.console import Console
 
-from bot.cli.dead_letters import moment_ms
 from bot.dead_letters import Found, Letter, Wanted, letter_of
 from bot.errors import Trouble
 from bot.letter_view import counts_text, hex_dump, record_text, record_value, table
+from bot.moments import moment_ms
 from bot.observe import Outcomes, Position
 from bot.redrive import plan
 from schemas import names

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from bot.app import run_worker, setup_of
+from bot.app import run_worker
 from bot.checks import check_prompts
 from bot.gather import gather
 from bot.guards import Level
@@ -15,6 +15,7 @@ from bot.prompt import prompt_for
 from bot.prompt_room import require_room, room_in, surely_fits
 from bot.settings import BotSettings, KafkaSettings, ModelSettings, PromptsSettings, Settings
 from bot.templates import PromptError, chosen
+from bot.wiring import setup_of
 from model.echo import ByteChatTokenizer, EchoEngine
 from tests.bot.make import mention
 

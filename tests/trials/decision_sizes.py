@@ -20,7 +20,6 @@ from typing import Any
 import cramjam
 import structlog
 
-from bot.app import engine_of, setup_of
 from bot.ask import to_output
 from bot.events import mention_of
 from bot.feed import Entry
@@ -30,6 +29,7 @@ from bot.preview import MemoryView, in_memory, records_of
 from bot.preview_log import INPUTS
 from bot.settings import BotSettings, ModelSettings, Settings
 from bot.views import bot_views
+from bot.wiring import engine_of, setup_of
 from consumers.handler import GiveUp
 from consumers.views.view import View
 from model.echo import EchoEngine

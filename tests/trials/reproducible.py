@@ -22,8 +22,8 @@ from itertools import islice
 from pathlib import Path
 from typing import Any
 
-from bot.app import setup_of
 from bot.settings import Settings
+from bot.wiring import setup_of
 from model.engine import GenerationRequest, Prompt, Sampling
 from model.loader import build_tokenizer
 from model.scoring import margin

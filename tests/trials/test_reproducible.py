@@ -5,8 +5,8 @@ from pathlib import Path
 
 import pytest
 
-from bot.app import setup_of
 from bot.settings import Settings
+from bot.wiring import setup_of
 from model.echo import ByteChatTokenizer
 from model.engine import Prompt
 from tests.trials.reproducible import Results, Work

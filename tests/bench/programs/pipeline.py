@@ -10,8 +10,9 @@ from collections.abc import AsyncIterator
 from dataclasses import replace
 from typing import Any
 
-from bot.app import engine_of, run_worker
+from bot.app import run_worker
 from bot.settings import Settings
+from bot.wiring import engine_of
 from model.engine import Chunk, Generation, GenerationRequest
 from tests.bench.programs.bot import Counter, watch
 from tests.bench.programs.toy import spec, tell

@@ -11,13 +11,13 @@ from typing import Any
 
 import psutil
 
-from bot.app import engine_of, setup_of
 from bot.clients import cluster_id
 from bot.replay.report import Summary
 from bot.replay.run import Progress
 from bot.replay.wanted import Wanted
 from bot.replay.wiring import Order, Told, replay
 from bot.settings import Settings
+from bot.wiring import engine_of, setup_of
 from schemas.replays import Change
 from tests.bench.programs.toy import spec, tell
 
