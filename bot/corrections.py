@@ -10,6 +10,7 @@ A retraction never comes here, nor what lets fewer people see a post, nor a dele
 once. Next: ``bot/conversation.py`` asks the model.
 """
 
+from collections.abc import Callable
 from datetime import datetime
 
 from bot import policy
@@ -25,11 +26,17 @@ RULE = "corrections"
 SHORTEST_S, LONGEST_S = 1.0, 30.0  # until a review that waits is looked at again
 
 
-def is_limited(change: PostChanged, replies: ReplySet) -> bool:
-    """Whether a correction for that change may wait: no words have to go because of it."""
+def is_limited(change: PostChanged, replies: ReplySet, knowledge: Knowledge) -> bool:
+    """Whether a correction for that change may wait: no words have to go because of it. A post
+    that is too large to travel with its change is looked up. Raises ``KnowledgeUnavailable``."""
     if change.deleted:
         return False
     new = change.post or change.message
+    if new is None:
+        latest = knowledge.latest(change.uri)
+        if latest is not None and latest.deleted:
+            return False
+        new = latest.post if latest is not None else None
     if new is None:
         return True
     now, then = visibility_of(new), replies.standing[0].visibility
@@ -48,24 +55,38 @@ async def decide(
     knowledge: Knowledge,
     quotas: Quotas | None,
     correction: Correction | None,
-    now: datetime,
+    now: Callable[[], datetime],
 ) -> policy.Verdict:
-    """The verdict on a reply that is there. ``correction`` None: it counts for nobody.
+    """The verdict on a reply that is there. ``correction`` None: it counts for nobody. ``now`` is
+    the clock.
 
     Raises ``NotYet``, ``KnowledgeUnavailable`` and ``QuotasUnavailable``.
     """
-    verdict, rules = policy.look_again(asked, settings, knowledge, now, policy.REVIEW)
+    verdict, rules = policy.look_again(asked, settings, knowledge, now(), policy.REVIEW)
     if isinstance(verdict, policy.Skip) or quotas is None or correction is None:
         return verdict, rules
-    limits = await quotas.limits()
-    taken = await quotas.take(correction, limits, now)
+    taken, wait_s = await _share(quotas, correction, now())
     if taken.used_up is None:
         return verdict, (*rules, RuleVerdict(name=RULE, verdict=policy.PASS))
-    waited_s = (now - correction.since).total_seconds()
-    if waited_s >= limits.correction_wait_minutes * 60:
+    if wait_s <= 0:
         told = RuleVerdict(name=RULE, verdict=policy.SKIP, detail=taken.used_up)
         return policy.Skip(SkipReason.QUOTA, taken.used_up), (*rules, told)
-    raise NotYet(_look_again_after(taken, waited_s))
+
+    async def look() -> float:
+        return (await _share(quotas, correction, now()))[1]
+
+    raise NotYet(wait_s, look)
+
+
+async def _share(quotas: Quotas, correction: Correction, now: datetime) -> tuple[Taken, float]:
+    """Its share, if there is one, and how many seconds to wait for it: 0 where it has one, as it
+    then keeps it, or has waited long enough."""
+    limits = await quotas.limits()
+    taken = await quotas.take(correction, limits, now)
+    waited_s = (now - correction.since).total_seconds()
+    if taken.used_up is None or waited_s >= limits.correction_wait_minutes * 60:
+        return taken, 0.0
+    return taken, _look_again_after(taken, waited_s)
 
 
 def _look_again_after(taken: Taken, waited_s: float) -> float:

@@ -177,9 +177,8 @@ class Handlers:
 
         async def ask(asked: Asked, correction: Correction | None = None) -> Decision:
             async def decide(asked: Asked) -> policy.Verdict:
-                now = self._now()
                 return await corrections.decide(
-                    asked, settings, knowledge, self._quotas, correction, now
+                    asked, settings, knowledge, self._quotas, correction, self._now
                 )
 
             return await answer(

@@ -41,7 +41,7 @@ from bot.reviews import (
     without_question,
 )
 from bot.values import Asked, Question, Setup, is_open, visibility_of
-from consumers.handler import GiveUp, Job, RetryLater, StopPartition
+from consumers.handler import GiveUp, Job, Look, NotYet, RetryLater, StopPartition
 from consumers.lanes import Share
 from model.engine import EngineError, RequestRefused
 from schemas import codec, headers, names
@@ -122,6 +122,9 @@ class ReviewsHandler:
             judged = await self._judged(review, attempt)
         except (EngineError, KnowledgeUnavailable, QuotasUnavailable) as error:
             raise RetryLater(type(error).__name__) from error
+        except NotYet as error:
+            look = None if error.look is None else self._look(review, error.look)
+            raise NotYet(error.seconds, look) from None
         outputs = self._outputs(review, judged)
         self._remember(judged.verdict)
         self._overtaken.done(review.record.offset, review.data)
@@ -143,6 +146,15 @@ class ReviewsHandler:
             told = told.model_copy(update={"source_ref": review.source, "conversation_id": key})
         log.warning("a review failed", offset=record.offset, code=error.code, attempts=attempts)
         return letter, self._publishing.decision(told, key, envelope, private=True)
+
+    def _look(self, review: Review, look: Look) -> Look:
+        """The same, but for what a later review has overtaken: that one need not wait."""
+
+        async def overtaken_or() -> float:
+            overtaken = self._overtaken.is_overtaken(review.record.offset, review.data)
+            return 0.0 if overtaken else await look()
+
+        return overtaken_or
 
     def _is_plain(self, review: ReviewAsked) -> bool:
         """Whether what has to go is clear, wherever the views are: the source is gone, and the
@@ -199,7 +211,7 @@ class ReviewsHandler:
     def _correction(self, review: Review, replies: ReplySet) -> Correction | None:
         """For whom it counts to ask the model; none where nothing may hold it up."""
         change = review.data.change
-        if not is_limited(change, replies):
+        if not is_limited(change, replies, self._knowledge):
             return None
         return Correction(
             decision_id=self._making(review).decision_id,

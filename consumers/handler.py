@@ -4,12 +4,14 @@ Errors are named by what the runtime does next, as in kopf: try again, give up o
 this record, or stop this partition. ``NotYet`` is no error: the record's time has not come.
 """
 
-from collections.abc import Hashable, Sequence
+from collections.abc import Awaitable, Callable, Hashable, Sequence
 from typing import Any, Protocol
 
 from consumers.lanes import NO_SHARE, Share
 from schemas.record import Output, Record
 from schemas.value import value
+
+Look = Callable[[], Awaitable[float]]
 
 
 class RetryLater(Exception):
@@ -18,11 +20,17 @@ class RetryLater(Exception):
 
 class NotYet(Exception):
     """It is too early for this record: it waits in its lane, without a slot and without using up
-    an attempt, and is handled again after ``seconds``."""
+    an attempt, and is handled again after ``seconds``.
 
-    def __init__(self, seconds: float) -> None:
+    ``look`` tells whether its time has come then: it is asked instead, without a slot, and says
+    how many seconds more to wait; 0 has the record handled, and so does an error. One is asked
+    after the other, so it may wait for a moment only.
+    """
+
+    def __init__(self, seconds: float, look: Look | None = None) -> None:
         super().__init__(f"in {seconds:g} s")
         self.seconds = seconds
+        self.look = look
 
 
 class GiveUp(Exception):

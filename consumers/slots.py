@@ -12,6 +12,7 @@ the partition stands still before that record, which is neither lost nor passed.
 """
 
 import asyncio
+import contextlib
 import time
 from collections import Counter
 from collections.abc import Callable, Collection, Hashable, Sequence
@@ -24,7 +25,7 @@ from aiokafka import TopicPartition
 from consumers.backoff import full_jitter
 from consumers.config import WorkerConfig
 from consumers.errors import told
-from consumers.handler import GiveUp, Job, NotYet, RetryLater, StopPartition
+from consumers.handler import GiveUp, Job, Look, NotYet, RetryLater, StopPartition
 from consumers.lanes import Lanes
 from consumers.metrics import Metrics
 from consumers.outbox import Kind
@@ -76,11 +77,13 @@ class Work:
 @dataclass(slots=True)
 class _Parked:
     """A record that waits in its lane, which stays busy. ``soonest``: when it may be looked at
-    again if something changes (loop time), none where it waits out a back-off."""
+    again if something changes (loop time), none where it waits out a back-off or is being looked
+    at; ``look`` tells without a slot whether its time has come."""
 
     work: Work
     timer: asyncio.TimerHandle
     soonest: float | None = None
+    look: Look | None = None
 
 
 class _GivingUpFailed(Exception):
@@ -114,6 +117,8 @@ class Slots:
         self._since: dict[asyncio.Task[None], tuple[float, Work]] = {}  # the longest first
         self._stuck: list[tuple[Lane, Work]] = []  # busy until their partition goes
         self._parked: dict[Lane, _Parked] = {}
+        self._due: dict[Lane, _Parked] = {}  # those to be looked at
+        self._looker: asyncio.Task[None] | None = None
         self._bytes: Counter[str] = Counter()  # of what waits or is parked, by topic
 
     @property
@@ -249,7 +254,7 @@ class Slots:
         except RetryLater:
             self._park(lane, work)
         except NotYet as error:
-            self._wait(lane, work, error.seconds)
+            self._wait(lane, work, error)
             lost = ""
         except _GivingUpFailed as error:
             self._giving_up_failed(lane, work, error.__cause__ or error)
@@ -355,14 +360,22 @@ class Slots:
         self._metrics.retries.add(work.record.topic)
         self._park_for(lane, work, delay)
 
-    def _wait(self, lane: Lane, work: Work, seconds: float) -> None:
+    def _wait(self, lane: Lane, work: Work, error: NotYet) -> None:
         """Its time has not come: no attempt was made, and what failed before has passed."""
         work.attempts = 0
-        if work.look_again:
+        log.debug("not yet", delay_s=round(error.seconds, 3), **where(work.record))
+        parked = self._park_for(lane, work, error.seconds)
+        parked.look = error.look
+        self._wait_on(lane, parked, error.seconds)
+
+    def _wait_on(self, lane: Lane, parked: _Parked, seconds: float) -> None:
+        """For so long, or until something changes, as it may have done just now."""
+        if parked.work.look_again:
             seconds = min(seconds, LOOK_AGAIN_S)
-        log.debug("not yet", delay_s=round(seconds, 3), **where(work.record))
-        parked = self._park_for(lane, work, seconds)
-        parked.soonest = asyncio.get_running_loop().time() + LOOK_AGAIN_S
+        loop = asyncio.get_running_loop()
+        parked.timer.cancel()
+        parked.timer = loop.call_later(seconds, self._unpark, lane)
+        parked.soonest = loop.time() + LOOK_AGAIN_S
 
     def _look_again(self, lane: Lane, work: Work) -> None:
         """Handle it again at once, but not again and again: a flood may come behind it."""
@@ -381,11 +394,40 @@ class Slots:
         return self._parked[lane]
 
     def _unpark(self, lane: Lane) -> None:
-        work = self._parked[lane].work
-        if not work.partition.is_open:
+        parked = self._parked[lane]
+        if not parked.work.partition.is_open:
             self._done(lane, self._leave_park(lane))
-            return
-        del self._parked[lane]
+        elif parked.look is None:
+            self._put_back(lane)
+        else:
+            parked.soonest = None
+            self._due[lane] = parked
+            if self._looker is None or self._looker.done():
+                self._looker = asyncio.create_task(self._look_at_due(), name="looker")
+
+    async def _look_at_due(self) -> None:
+        """One after the other, and no slot is held."""
+        while self._due and not self._stopped:
+            if time.monotonic() >= self._turn_ends:
+                await self._young_turn()
+            if self._due:
+                lane = next(iter(self._due))
+                await self._look_at(lane, self._due.pop(lane))
+
+    async def _look_at(self, lane: Lane, parked: _Parked) -> None:
+        seconds, parked.work.look_again = 0.0, False
+        if parked.look is not None:
+            with contextlib.suppress(Exception):  # the handler will meet it, and tell
+                seconds = await parked.look()
+        if self._parked.get(lane) is not parked:
+            return  # dropped meanwhile
+        if seconds > 0:
+            self._wait_on(lane, parked, seconds)
+        else:
+            self._put_back(lane)
+
+    def _put_back(self, lane: Lane) -> None:
+        work = self._parked.pop(lane).work
         self._lanes_of(work).put_back(lane)
         work.ready_at = time.monotonic()
         self.dispatch()
@@ -393,6 +435,7 @@ class Slots:
     def _leave_park(self, lane: Lane) -> Work:
         """It waits no more, and is not handled any more either."""
         parked = self._parked.pop(lane)
+        self._due.pop(lane, None)
         parked.timer.cancel()
         self._bytes[parked.work.record.topic] -= parked.work.size
         return parked.work

@@ -9,6 +9,7 @@ import pytest
 
 from bot import policy
 from bot.corrections import LONGEST_S, SHORTEST_S, author_of, decide, is_limited
+from bot.knowledge import Stored
 from bot.limits_file import LimitsInForce
 from bot.memory import NoKnowledge
 from bot.quota_memory import BoundedMemory
@@ -43,13 +44,36 @@ def edited(**fields: Any) -> PostChanged:
     ],
 )
 def test_only_what_has_no_words_to_take_back_is_limited(change: PostChanged, limited: bool) -> None:
-    assert is_limited(change, standing()) is limited
+    assert is_limited(change, standing(), NoKnowledge()) is limited
+
+
+class Large(NoKnowledge):
+    """Knows the newest of one post."""
+
+    def __init__(self, newest: Stored) -> None:
+        super().__init__()
+        self._newest = newest
+
+    def latest(self, uri: str) -> Stored | None:
+        return self._newest
+
+
+@pytest.mark.parametrize(
+    ("visibility", "limited"), [("public", True), ("unlisted", False), ("followers", False)]
+)
+def test_who_may_see_a_post_that_does_not_travel_with_its_edit_is_looked_up(
+    visibility: str, limited: bool
+) -> None:
+    change = PostChanged(uri="at://p/quoted", version=2, at=NOW)
+    new = post("at://p/quoted", "new", author=BOB, visibility=visibility)
+    assert is_limited(change, standing(), Large(Stored(new, "r2", False))) is limited
+    assert not is_limited(change, standing(), Large(Stored(None, None, True)))
 
 
 def test_a_private_reply_is_as_narrow_as_the_message_it_answers() -> None:
     reply = standing(part(visibility=Visibility.DIRECT), private=True)
     change = PostChanged(uri="at://m/1", version=2, message=message(), at=NOW)
-    assert is_limited(change, reply)
+    assert is_limited(change, reply, NoKnowledge())
     assert author_of(change) == ALICE.id
 
 
@@ -81,7 +105,7 @@ async def verdict(
     now: datetime = NOW,
 ) -> policy.Verdict:
     question = one or asked(mention())
-    return await decide(question, SETTINGS, NoKnowledge(), counted, claim, now)
+    return await decide(question, SETTINGS, NoKnowledge(), counted, claim, lambda: now)
 
 
 async def is_asked(counted: Quotas, claim: Correction) -> bool:
@@ -158,3 +182,27 @@ async def test_whoever_must_not_be_answered_any_more_does_not_wait_for_that() ->
     found, _ = await verdict(nothing, correction(), one=elsewhere)
     assert isinstance(found, policy.Skip)
     assert found.reason is SkipReason.NOT_ADDRESSED
+
+
+async def test_whoever_waits_is_told_when_there_is_a_share_and_keeps_it() -> None:
+    counted, passed = quotas(corrections_per_reply="1 per minute", correction_wait_minutes=5)
+    assert await is_asked(counted, correction())
+    claim, now = correction(), [NOW]
+    with pytest.raises(NotYet) as caught:
+        await decide(asked(mention()), SETTINGS, NoKnowledge(), counted, claim, lambda: now[0])
+    assert caught.value.look is not None
+    assert await caught.value.look() == caught.value.seconds
+    passed(121)
+    assert await caught.value.look() == 0
+    assert not await is_asked(counted, correction()), "its share is taken"
+    assert await is_asked(counted, claim)
+
+
+async def test_whoever_waited_long_enough_waits_no_more() -> None:
+    counted, _ = quotas(corrections_per_reply="0 per minute", correction_wait_minutes=5)
+    claim, now = correction(), [NOW]
+    with pytest.raises(NotYet) as caught:
+        await decide(asked(mention()), SETTINGS, NoKnowledge(), counted, claim, lambda: now[0])
+    now[0] += timedelta(minutes=5)
+    assert caught.value.look is not None
+    assert await caught.value.look() == 0

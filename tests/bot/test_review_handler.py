@@ -383,6 +383,19 @@ async def test_a_correction_whose_time_has_not_come_is_no_failure() -> None:
         await run(handler(Known(standing()), engine), record_of(edited()))
 
 
+async def test_what_waits_for_its_time_stops_waiting_when_it_is_overtaken() -> None:
+    async def look() -> float:
+        return 7.0
+
+    one = handler(Known(standing()), Engine(error=NotYet(3.0, look)))
+    with pytest.raises(NotYet) as caught:
+        await run(one, record_of(edited()))
+    assert caught.value.look is not None
+    assert await caught.value.look() == 7.0
+    one.open(record_of(deleted(), offset=8))
+    assert await caught.value.look() == 0
+
+
 async def test_logs_and_records_hold_no_words(capsys: pytest.CaptureFixture[str]) -> None:
     outputs = await run(handler(Known(standing())), record_of(deleted(QUOTE.uri)))
     shown = capsys.readouterr()

@@ -2,8 +2,10 @@
 
 import asyncio
 import time
+from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
+from functools import partial
 from typing import Any
 
 import pytest
@@ -433,6 +435,63 @@ async def test_a_record_parked_in_a_partition_that_closes_is_left_to_the_next_ow
     await wait_until(lambda: slots.parked == 0)
     assert (len(handler.looks), partition.finished) == (1, [])
     assert (slots.waiting_bytes, slots.lanes.busy) == (0, 0)
+
+
+class Looking(Handler):
+    """Every record waits until ``now``, which is looked at without a slot."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.now = False
+        self.looks: Counter[int] = Counter()
+
+    async def handle(self, job: Job, *, attempt: int) -> Sequence[Output]:
+        await super().handle(job, attempt=attempt)
+        if not self.now:
+            raise NotYet(0.001, partial(self.look, job.record.offset))
+        return [LETTER]
+
+    async def look(self, offset: int) -> float:
+        self.looks[offset] += 1
+        return 0.0 if self.now else 0.001
+
+
+async def test_looks_at_whether_a_time_has_come_hold_no_slot() -> None:
+    metrics = Metrics()
+    partition, slots = Partition(handler := Looking()), slots_of(metrics, wanted=lambda: 1)
+    for offset in range(5):
+        put(slots, partition, offset, b"fine", lane=f"lane {offset}")
+    await wait_until(lambda: len(handler.looks) == 5 and min(handler.looks.values()) > 3)
+    assert (sorted(handler.handled), slots.parked, slots.in_flight) == ([0, 1, 2, 3, 4], 5, 0)
+    handler.now = True
+    await wait_until(lambda: len(partition.finished) == 5)
+    assert len(handler.handled) == 10
+    assert (slots.parked, slots.waiting_bytes) == (0, 0)
+
+
+async def test_a_look_that_fails_has_the_record_handled() -> None:
+    class Failing(Looking):
+        async def look(self, offset: int) -> float:
+            self.now = True
+            raise ValueError("the storage is away")
+
+    partition = Partition(Failing())
+    put(slots_of(), partition, 7, b"fine")
+    await wait_until(lambda: len(partition.finished) == 1)
+
+
+async def test_what_is_dropped_while_it_is_looked_at_stays_dropped() -> None:
+    class Dropping(Looking):
+        async def look(self, offset: int) -> float:
+            slots.drop(lambda lane: True)
+            return await super().look(offset)
+
+    partition, slots = Partition(handler := Dropping()), slots_of()
+    put(slots, partition, 7, b"fine")
+    await wait_until(lambda: bool(handler.looks))
+    await asyncio.sleep(0)
+    assert (slots.parked, slots.lanes.busy, slots.waiting_bytes) == (0, 0, 0)
+    assert handler.handled == [7]
 
 
 async def test_quick_records_wait_for_no_slow_one() -> None:
