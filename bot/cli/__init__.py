@@ -13,6 +13,7 @@ from typing import Annotated
 import typer
 
 from bot.cli import (
+    audit,
     bench,
     config,
     dead_letters,
@@ -45,6 +46,7 @@ EPILOG = """
 - `twite views show` shows what workers on this machine remember.
 - `twite explain WHAT` says why the bot said this, or did not.
 - `twite replay --since 2h` makes decisions again and says what changed.
+- `twite audit verify` proves that no decision record was changed since it was sealed.
 - `twite dead-letters list` shows what could not be handled, `redrive` lets it try again.
 
 **Settings** come from a TOML file (`--config`, `TWITE_CONFIG` or `./twite.toml`) and from
@@ -70,6 +72,7 @@ app.add_typer(topics.app, name="topics")
 app.add_typer(schemas.app, name="schemas")
 app.add_typer(config.app, name="config")
 app.add_typer(dead_letters.app, name="dead-letters")
+app.add_typer(audit.app, name="audit")
 app.add_typer(evidence.app, name="evidence")
 app.add_typer(model.app, name="model")
 app.add_typer(prompts.app, name="prompts")
