@@ -24,8 +24,9 @@ import structlog
 
 from bot import interpreter
 from bot.activity import Activity, tell
-from bot.clients import cluster_id, options, require_topics
+from bot.clients import cluster_id, lossy_sender, options, require_topics
 from bot.guards import require_fit
+from bot.handler import utc_now
 from bot.handlers import (
     INPUT_TOPICS,
     OUTPUT_TOPICS,
@@ -38,7 +39,10 @@ from bot.http import Status, application, serving
 from bot.known import CURRENT_S, WISHES
 from bot.language import detector
 from bot.logs import configure_logging
+from bot.presence import Presence
+from bot.presence_metrics import PresenceCollector
 from bot.prompt_room import require_room
+from bot.publishing import Publishing
 from bot.quotas import quotas_of
 from bot.recovery import finished_on_audit
 from bot.remembering import views_of
@@ -82,7 +86,7 @@ async def run_worker(
     running = Running()
     status = Status(asyncio.get_running_loop(), running.state)
     stats = Status(asyncio.get_running_loop(), running.engine_stats)
-    pages = application(status, running.is_ready, running.metrics, stats)
+    pages = application(status, running.is_ready, running.metrics, stats, (running.shown,))
     with _signals(stopping.set), serving(settings.http, pages):
         try:
             cluster = await _unless(stopping, _try_cluster(settings, attempt=1))
@@ -114,6 +118,7 @@ class Running:
 
     metrics: Metrics = field(default_factory=Metrics)
     activity: Activity = field(default_factory=Activity)
+    shown: PresenceCollector = field(default_factory=PresenceCollector)
     worker: Worker | None = None
     views: Views | None = None
     engine: Engine | None = None
@@ -214,6 +219,7 @@ async def _work(
         return
     group = f"{settings.kafka.group_id}/{settings.bot.account_id}"
     quotas = quotas_of(settings.limits, group)
+    presence = running.shown.presence = presence_of(settings)
     handlers = Handlers(
         setup_of(settings, cluster),
         engine,
@@ -223,6 +229,7 @@ async def _work(
         max_attempts=settings.worker.max_attempts,
         quotas=quotas,
         activity=running.activity,
+        presence=presence,
     )
     worker = Worker(
         worker_config(settings),
@@ -235,11 +242,14 @@ async def _work(
         metrics=running.metrics,
     )
     running.worker = worker
-    tasks = (
+    tasks = [
         asyncio.create_task(_stop_when(stopping, worker), name="stop the worker"),
         asyncio.create_task(_tell_when_ready(worker), name="tell when ready"),
         asyncio.create_task(tell(running.activity, worker.state), name="tell what is going on"),
-    )
+    ]
+    if presence is not None:
+        opened = functools.partial(lossy_sender, settings.kafka)
+        tasks.append(asyncio.create_task(presence.run(opened), name="show private talks typing"))
     try:
         await worker.run()
     finally:
@@ -247,6 +257,14 @@ async def _work(
         for task in tasks:
             task.cancel()
         await quotas.close()
+
+
+def presence_of(settings: Settings) -> Presence | None:
+    """What private talks are shown; None where that is switched off."""
+    if settings.bot.activity == "off":
+        return None
+    publishing = Publishing(settings.bot.account_id, utc_now)
+    return Presence(publishing, texts=settings.bot.activity == "text")
 
 
 async def _partitions(settings: Settings) -> int:

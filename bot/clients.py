@@ -18,6 +18,7 @@ from bot.errors import Trouble
 from bot.settings import KafkaSettings
 from consumers import batches
 from consumers.errors import BrokerUnreachable, TopicMissing
+from schemas.record import Output
 from schemas.topics import MAX_REQUEST_BYTES
 
 START_S = 10.0  # how long a client may take to find its broker
@@ -51,6 +52,35 @@ async def producer(kafka: KafkaSettings) -> AsyncIterator[AIOKafkaProducer]:
     await _start(client.start(), client.stop, kafka)
     try:
         yield client
+    finally:
+        await _stop(client.stop())
+
+
+@asynccontextmanager
+async def lossy_sender(
+    kafka: KafkaSettings,
+) -> AsyncIterator[Callable[[Output], Awaitable[object]]]:
+    """What writes records of which any may be lost: one broker's word is enough, and none is
+    written again by itself. Raises ``BrokerUnreachable``."""
+    client = AIOKafkaProducer(
+        bootstrap_servers=kafka.bootstrap_servers,
+        acks=1,
+        max_request_size=MAX_REQUEST_BYTES,
+        **options(kafka),
+    )
+    await _start(client.start(), client.stop, kafka)
+
+    async def send(output: Output) -> object:
+        return await client.send_and_wait(
+            output.topic,
+            output.value,
+            key=output.key,
+            partition=output.partition,
+            headers=list(output.headers),
+        )
+
+    try:
+        yield send
     finally:
         await _stop(client.stop())
 

@@ -19,6 +19,7 @@ from bot.forget import FORGOTTEN, is_forget
 from bot.gather import gather
 from bot.knowledge import Knowledge
 from bot.language import Tongue, langs_of_reply, tongue_of
+from bot.live import Watcher
 from bot.prompt import Composed, prompt_for
 from bot.reply import Checked, Said, first_reply_id, make
 from bot.tries import Tried, answer_of
@@ -60,15 +61,17 @@ async def answer(
     decide: Decide | None = None,
     now: Callable[[], datetime],
     counter: Callable[[], float],
+    watcher: Watcher | None = None,
 ) -> Decision:
     """The decision on one input. ``decide`` is the policy, by default without quotas;
-    ``counter`` is seconds that only go up. Raises ``EngineError``, ``KnowledgeUnavailable``.
+    ``counter`` is seconds that only go up; ``watcher`` sees the answer grow.
+    Raises ``EngineError``, ``KnowledgeUnavailable``.
 
     Made again at once where what it was built on changes meanwhile, and after ``REMAKES`` times
     with nothing but the post that asks: nobody can keep others from an answer that way.
     """
     make_one = functools.partial(
-        _made, asked, setup, engine, knowledge, decide, now, Stopwatch(counter)
+        _made, asked, setup, engine, knowledge, decide, now, Stopwatch(counter), watcher
     )
     for _ in range(REMAKES):
         try:
@@ -86,6 +89,7 @@ async def _made(
     decide: Decide | None,
     now: Callable[[], datetime],
     watch: Stopwatch,
+    watcher: Watcher | None,
     *,
     alone: bool,
 ) -> Decision:
@@ -114,7 +118,7 @@ async def _made(
     trace = trace.prompted(composed, language.verdict(tongue, hinted=bool(composed.hint)))
     watch.lap("prompt")
 
-    tried = await _ask(trace, composed, post, tongue, setup, engine, watch)
+    tried = await _ask(trace, composed, post, tongue, setup, engine, watch, watcher)
     trace = trace.tried(tried.generation, tried.sampling, engine.describe(), tried.rules)
     if tried.fault is not None:
         return _skipped(trace, setup, now(), SkipReason.NO_ANSWER)
@@ -165,6 +169,7 @@ async def _ask(
     setup: Setup,
     engine: Engine,
     watch: Stopwatch,
+    watcher: Watcher | None,
 ) -> Tried:
     """The model and the checks: what the model gave, and what of it may be said."""
     return await answer_of(
@@ -176,6 +181,7 @@ async def _ask(
         decision_id=id_of(trace.asked, setup),
         lang=tongue.tag if tongue else None,
         watch=watch,
+        watcher=watcher,
     )
 
 

@@ -25,6 +25,7 @@ from bot.conversation import Decision, answer
 from bot.echoes import Echoes
 from bot.knowledge import Knowledge, KnowledgeUnavailable
 from bot.memory import NoKnowledge
+from bot.presence import Presence
 from bot.publishing import Place, Publishing
 from bot.quotas import Quotas, QuotasUnavailable
 from bot.values import Asked, Setup, Source, conversation_of, written
@@ -64,7 +65,8 @@ class BotHandler:
 
     ``knowledge`` is shared by the handlers of all topics of the partition (none: what passes
     through this one); ``quotas`` and ``echoes`` by all handlers (none: no limits); ``changes``
-    makes what ``bot.references`` is told of a decision (none: nothing). ``now`` and ``counter``
+    makes what ``bot.references`` is told of a decision (none: nothing); ``presence`` shows private
+    talks that an answer is on its way (none: nobody sees it). ``now`` and ``counter``
     (seconds) are the clocks.
     """
 
@@ -77,6 +79,7 @@ class BotHandler:
         quotas: Quotas | None = None,
         echoes: Echoes | None = None,
         changes: Changes | None = None,
+        presence: Presence | None = None,
         now: Callable[[], datetime] = utc_now,
         counter: Callable[[], float] = time.perf_counter,
     ) -> None:
@@ -84,6 +87,7 @@ class BotHandler:
         self._knowledge = knowledge or NoKnowledge()
         self._echoes = echoes or Echoes(counter=counter)
         self._changes = changes
+        self._presence = presence
         self._now = now
         self._publishing = Publishing(setup.bot.id, now)
         self._answer = functools.partial(
@@ -116,7 +120,7 @@ class BotHandler:
         view is lost, ``StopPartition``."""
         try:
             asked = self._seen(job)
-            decision = await self._answer(asked)
+            decision = await self._watched(asked, job.record)
         except RequestRefused as error:
             raise _refused(error, job.record) from error
         except EngineError as error:
@@ -142,6 +146,17 @@ class BotHandler:
         self._knowledge.failed(decision.decision_id)
         _log(record, decision.outcome, error.code, attempts)
         return letter, audit
+
+    async def _watched(self, asked: Asked, record: Record) -> Decision:
+        """The decision; whoever watches hears of its end, whatever came of it."""
+        watcher = None
+        if self._presence is not None:
+            watcher = self._presence.watch(asked, self._decision_id(record))
+        try:
+            return await self._answer(asked, watcher=watcher)
+        finally:
+            if watcher is not None:
+                watcher.done()
 
     def _seen(self, job: Job) -> Asked:
         """The input with what was met before it, in this run or days ago."""

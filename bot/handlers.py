@@ -24,6 +24,7 @@ from bot.knowledge import Knowledge
 from bot.known import KnowledgeOfViews
 from bot.memory import NoKnowledge
 from bot.posts import PostsHandler
+from bot.presence import Presence
 from bot.publishing import Publishing
 from bot.quotas import Correction, Quotas
 from bot.references import References, ReferencesHandler
@@ -74,7 +75,7 @@ class Handlers:
 
     ``views`` None: they are switched off. ``wait_s``: how long an answer waits for them.
     ``partitions``: how many the topics of a conversation have; ``max_attempts``: of a record.
-    ``activity`` counts outcomes.
+    ``activity`` counts outcomes; ``presence`` shows private talks that an answer is on its way.
     """
 
     def __init__(
@@ -88,6 +89,7 @@ class Handlers:
         max_attempts: int = 5,
         quotas: Quotas | None = None,
         activity: Activity | None = None,
+        presence: Presence | None = None,
         now: Callable[[], datetime] = utc_now,
         counter: Callable[[], float] = time.perf_counter,
     ) -> None:
@@ -98,6 +100,7 @@ class Handlers:
         self._max_attempts = max_attempts
         self._quotas = quotas
         self._activity = activity
+        self._presence = presence
         self._now = now
         self._counter = counter
         self._echoes = Echoes(counter=counter)
@@ -156,6 +159,7 @@ class Handlers:
             quotas=self._quotas,
             echoes=self._echoes,
             changes=self._changes,
+            presence=self._presence,
             now=self._now,
             counter=self._counter,
         )

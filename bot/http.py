@@ -10,7 +10,7 @@ import asyncio
 import contextlib
 import json
 import threading
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from socketserver import TCPServer, ThreadingMixIn
 from typing import Any, Generic, TypeVar, cast
 from wsgiref.simple_server import WSGIRequestHandler, WSGIServer, make_server
@@ -18,6 +18,7 @@ from wsgiref.types import StartResponse, WSGIApplication, WSGIEnvironment
 
 import structlog
 from prometheus_client import CollectorRegistry, make_wsgi_app
+from prometheus_client.registry import Collector
 
 from bot.engine_metrics import EngineCollector
 from bot.errors import Trouble
@@ -59,11 +60,15 @@ def application(
     is_ready: Callable[[], bool],
     metrics: Metrics,
     engine: Callable[[], EngineStats | None] = lambda: None,
+    more: Sequence[Collector] = (),
 ) -> WSGIApplication:
-    """The three pages. ``is_ready``: assigned, and the engine has been up."""
+    """The three pages. ``is_ready``: assigned, and the engine has been up; ``more``: other
+    metrics."""
     registry = CollectorRegistry()
     registry.register(WorkerCollector(metrics, _quietly(status)))
     registry.register(EngineCollector(_quietly(engine)))
+    for collector in more:
+        registry.register(collector)
     exposition = make_wsgi_app(registry)
 
     def app(environ: WSGIEnvironment, start: StartResponse) -> Iterable[bytes]:

@@ -8,7 +8,7 @@ import sys
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 
-from bot import engine_metrics, policy
+from bot import engine_metrics, policy, presence_metrics
 from bot.settings import Known, known_fields
 from consumers.metrics import as_markdown
 from schemas.codes import SkipReason
@@ -65,7 +65,10 @@ def metrics_page() -> str:
         " `/livez` and `/readyz` (settings `http.*`).\n\n"
         + as_markdown()
         + "\n## The engine\n\nUnder OpenTelemetry's names for generative models where there is one,"
-        " else under vLLM's with our prefix.\n\n" + as_markdown(engine_metrics.TABLE)
+        " else under vLLM's with our prefix.\n\n"
+        + as_markdown(engine_metrics.TABLE)
+        + "\n## Private talks\n\nWhat they are shown while an answer is made.\n\n"
+        + as_markdown(presence_metrics.TABLE)
     )
 
 

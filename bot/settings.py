@@ -143,6 +143,9 @@ class BotSettings(Group):
     where a post has fewer than 46 graphemes or 166 bytes."""
     markdown: bool = False
     """Whether the platform shows markdown as it is meant; else replies are made plain text."""
+    activity: Literal["text", "typing", "off"] = "text"
+    """What a private talk is shown on ``bot.direct-activity`` while its answer is made: the text
+    so far, only that the bot is typing, or nothing."""
     prompt_tokens: int = Field(default=1536, ge=64, le=10_000_000)
     """Longest prompt, in the model's tokens; less where the model's context is shorter."""
     post_tokens: int = Field(default=384, ge=16, le=1_000_000)

@@ -6,10 +6,12 @@ What the engine raises goes up. Next: ``bot/conversation.py``.
 """
 
 import itertools
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 
 from bot.audit import Stopwatch
 from bot.degenerate import Fault, again, fault_of, verdict
+from bot.live import Watcher, watched
 from bot.prompt import Composed
 from bot.reply import Checked, allow_set, check, seed_of
 from bot.values import Setup
@@ -44,16 +46,23 @@ async def answer_of(
     decision_id: str,
     lang: str | None,
     watch: Stopwatch,
+    watcher: Watcher | None = None,
 ) -> Tried:
-    """The model's answer to ``post``. ``lang``: of the asker, for the ends of sentences.
+    """The model's answer to ``post``. ``lang``: of the asker, for the ends of sentences;
+    ``watcher``: who sees a beginning of it, checked in the same way.
 
     Raises ``EngineError``; ``EngineUnavailable`` also where the request was cancelled.
     """
     allowed, rules = allow_set(post, setup.bot.id), list[RuleVerdict]()
+
+    def sayable(begun: str) -> str:
+        part = check(Generation(begun, (), (), "stop"), allowed, setup.limits, lang)
+        return "" if fault_of(part, post, composed.context) else part.text
+
     for is_last in (False, True):
         sampling = _sampling(setup, reply_id, is_last=is_last)
         request = _request(decision_id, composed, sampling, post, setup.adapter)
-        generation = await _generate(engine, request)
+        generation = await _generate(engine, request, watcher, sayable)
         watch.lap("model")
         checked = check(generation, allowed, setup.limits, lang)
         fault = fault_of(checked, post, composed.context)
@@ -91,8 +100,13 @@ def _request(
     )
 
 
-async def _generate(engine: Engine, request: GenerationRequest) -> Generation:
-    generation = await engine.generate(request)
+async def _generate(
+    engine: Engine,
+    request: GenerationRequest,
+    watcher: Watcher | None,
+    sayable: Callable[[str], str],
+) -> Generation:
+    generation = await watched(engine, request, watcher, sayable)
     if generation.finish_reason == "cancelled":
         raise EngineUnavailable("The request was cancelled; it is to be made again.")
     return generation
