@@ -37,6 +37,7 @@ GROUP = "twite.audit-seals"  # one for a cluster: the chain is one, whichever bo
 BATCH_S = 1.0  # from the first record of a seal to its end
 TAKEOVER_S = 10.0
 _POLL_MS = 200
+_QUIET_TRIES = 3  # a new broker has no coordinator of groups for a moment
 _PAUSE_S, _LONGEST_PAUSE_S = 0.5, 15.0
 
 
@@ -99,7 +100,8 @@ class Sealer:
                     raise
                 attempt += 1
                 why = str(error) if isinstance(error, Trouble) else told(error)
-                log.warning("sealing is tried again", place=self.place, error=why, attempt=attempt)
+                tell = log.info if attempt <= _QUIET_TRIES else log.warning
+                tell("sealing is tried again", place=self.place, error=why, attempt=attempt)
                 await _pause(stop, full_jitter(attempt, _PAUSE_S, _LONGEST_PAUSE_S))
 
     async def _follow(self, stop: asyncio.Event, *, stands_by: bool) -> None:
