@@ -13,6 +13,7 @@ import asyncio
 import contextlib
 from collections.abc import Callable, Sequence
 from datetime import UTC, datetime
+from functools import partial
 
 import structlog
 from aiokafka import AIOKafkaConsumer, TopicPartition
@@ -42,15 +43,19 @@ _PAUSE_S, _LONGEST_PAUSE_S = 0.5, 15.0
 
 
 async def seal_all(
-    kafka: KafkaSettings, stop: asyncio.Event, ready: Callable[[int], None] = lambda count: None
+    kafka: KafkaSettings,
+    stop: asyncio.Event,
+    ready: Callable[[int], None] = lambda count: None,
+    sealed: Callable[[str, Head], None] = lambda place, head: None,
 ) -> None:
-    """Seals every partition of the audit until ``stop``. ``ready`` gets how many there are.
+    """Seals every partition of the audit until ``stop``. ``ready`` gets how many there are,
+    ``sealed`` the place and the new end of its chain after each seal.
 
     Raises ``TopicMissing`` and ``BrokerUnreachable`` at the start; later a broker is waited for.
     """
     counts = await require_topics(kafka, [*SEALED, names.BOT_AUDIT_SEALS])
     sealers = [
-        Sealer(kafka, topic, partition)
+        Sealer(kafka, topic, partition, sealed=partial(sealed, f"{topic}/{partition}"))
         for topic in SEALED
         for partition in range(min(counts[topic], counts[names.BOT_AUDIT_SEALS]))
     ]

@@ -50,6 +50,10 @@ MEANING: Mapping[str, str] = {
     " made them: frozen; beside it rebuilt, with what the bot remembered then.",
     "replay-interference": "What live answers lose while a replay runs beside them on the same two"
     " cores: replies per second and their 99th percentile, with the replay and without.",
+    "audit-verify": (
+        "Moderators must be able to prove that nobody changed what the bot decided, over a year of"
+        " it, and soon. Every record is read and hashed, texts apart, and compared with its seal."
+    ),
     "own-process": "What it brings that the engine has a process of its own: beside a worker's"
     " event loop that has work, tokens per second over those of the same engine in the worker's"
     " process; how late that loop wakes; and memory.",

@@ -31,6 +31,7 @@ ORDER = (
     "retraction",
     "replay-rate",
     "replay-interference",
+    "audit-verify",
     "own-process",
     "first-token",
     "long-beside-short",
