@@ -23,7 +23,7 @@ _GONE: Final = "null"  # in place of the salt
 _ERASED: Final = re.compile(r'\{"erased":"[0-9a-f]{64}"\}')
 _EMPTY: Final = frozenset({"null", "[]"})  # holds no text
 _SPACE: Final = re.compile(r"[ \t\n\r]*")
-_END_OF: Final = json.JSONDecoder().raw_decode
+_SCAN: Final = json.JSONDecoder().scan_once  # type: ignore[attr-defined]  # types lack it
 
 Plan = dict[str, "Plan"]  # members on the way to a text; one that leads no further is a text
 Span = tuple[int, int, str]  # where a text begins and ends, and its path
@@ -118,19 +118,30 @@ def _members(text: str, at: int) -> Iterator[tuple[str, int, int]]:
     at = _past_space(text, at + 1)
     count = 0
     while text[at : at + 1] != close:
-        name = str(count)
+        name: object = str(count)
         if close == "}":
-            found, at = _END_OF(text, at)
-            name, at = str(found), _past(text, at, ":")
-        _, end = _END_OF(text, at)
-        yield name, at, end
+            name, at = _scan(text, at)
+            at = _past(text, at, ":")
+        _, end = _scan(text, at)
+        yield str(name), at, end
         count += 1
         at = _past_space(text, end)
         if text[at : at + 1] != close:
             at = _past(text, at, ",")
 
 
+def _scan(text: str, at: int) -> tuple[object, int]:
+    """The value at ``at``, and where it ends. Raises ``ValueError``."""
+    try:
+        found: tuple[object, int] = _SCAN(text, at)
+    except StopIteration:
+        raise ValueError(f"no JSON at {at}") from None
+    return found
+
+
 def _past(text: str, at: int, sign: str) -> int:
+    if text[at : at + 1] == sign and text[at + 1 : at + 2] > " ":
+        return at + 1  # the usual one: without spaces
     at = _past_space(text, at)
     if text[at : at + 1] != sign:
         raise ValueError(f"no {sign} at {at}")
@@ -138,6 +149,8 @@ def _past(text: str, at: int, sign: str) -> int:
 
 
 def _past_space(text: str, at: int) -> int:
+    if text[at : at + 1] > " ":
+        return at
     found = _SPACE.match(text, at)
     return found.end() if found else at
 
