@@ -12,6 +12,7 @@ from bot.conversation import Decision
 from bot.knowledge import ReplySet
 from bot.reviews import Verdict
 from bot.values import Asked, Question, is_open, post_of, visibility_of
+from schemas.audit import RuleVerdict
 from schemas.codes import Outcome
 from schemas.envelope import Envelope
 from schemas.feed import Ref
@@ -37,6 +38,8 @@ class Judged:
     replies: ReplySet | None
     asked: Asked | None = None
     decision: Decision | None = None
+    checks: tuple[RuleVerdict, ...] = ()
+    """The verdicts on a moderator's words; with these no answer was made."""
 
 
 def state_of(replies: ReplySet | None) -> tuple[tuple[str, str | None, bool], ...]:
@@ -49,6 +52,8 @@ def check_audience(judged: Judged) -> None:
     """New words on a public topic are made of public words only. Raises ``WouldLeak``."""
     replies, asked, decision = judged.replies, judged.asked, judged.decision
     if judged.verdict.outcome is not Outcome.CORRECTED or replies is None or replies.private:
+        return
+    if judged.checks:  # a moderator's own words
         return
     if asked is None or decision is None:
         raise WouldLeak("new words without a question")

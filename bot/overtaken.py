@@ -30,7 +30,9 @@ class Overtaken:
         self._latest: dict[Pair, _Latest] = {}
 
     def read(self, offset: int, review: ReviewAsked) -> None:
-        """A review was read."""
+        """A review was read. A moderator's command tells of no change."""
+        if review.moderation is not None:
+            return
         known = self._latest.setdefault(_pair(review), _Latest(offset, review.change))
         known.waiting.add(offset)
         if _counts_after(review.change, known.change):
@@ -38,6 +40,8 @@ class Overtaken:
 
     def done(self, offset: int, review: ReviewAsked) -> None:
         """A review has its outcome."""
+        if review.moderation is not None:
+            return
         known = self._latest.get(_pair(review))
         if known is None:
             return
@@ -49,7 +53,9 @@ class Overtaken:
         return len(self._latest)
 
     def is_overtaken(self, offset: int, review: ReviewAsked) -> bool:
-        """Whether a later review takes its change in."""
+        """Whether a later review takes its change in; never that of a moderator's command."""
+        if review.moderation is not None:
+            return False
         source = review.source.uri
         whole = self._latest.get((source, source))
         gone = whole is not None and whole.change.deleted and whole.offset > offset

@@ -22,6 +22,7 @@ import structlog
 
 from bot.audit import dead_letter_record
 from bot.changes import Changes, built_on
+from bot.commanded import words
 from bot.conversation import REMAKES, Decision
 from bot.corrections import author_of, is_limited
 from bot.judged import Judged, Review, check_audience, is_private, state_of, version_of
@@ -33,6 +34,7 @@ from bot.reviews import (
     Making,
     Said,
     Verdict,
+    commanded,
     has_read_back,
     judge,
     renewed,
@@ -193,6 +195,8 @@ class ReviewsHandler:
         ``KnowledgeUnavailable`` and ``QuotasUnavailable``."""
         data, knowledge, making = review.data, self._knowledge, self._making(review)
         replies = self._replies(data.source.uri)
+        if data.moderation is not None:
+            return self._commanded(review, replies)
         settled = settled_without_asking(data, replies, knowledge, making)
         if settled is not None or replies is None:
             return Judged(settled or Verdict(Outcome.SKIPPED, SkipReason.UNKNOWN_REPLY), replies)
@@ -207,6 +211,17 @@ class ReviewsHandler:
             return Judged(verdict, replies, asked)
         verdict = judge(decision, replies, data.change, making)
         return Judged(verdict, replies, asked, decision)
+
+    def _commanded(self, review: Review, replies: ReplySet | None) -> Judged:
+        """What a moderator's command comes to; no model is asked. Raises
+        ``KnowledgeUnavailable``."""
+        data, setup = review.data, self._setup
+        checked = None
+        if data.text is not None:
+            question = self._knowledge.question(data.source.uri, data.conversation_id)
+            checked = words(data.text, question, setup.bot, setup.limits)
+        verdict = commanded(checked, replies, self._making(review), setup.bot.account)
+        return Judged(verdict, replies, checks=checked.verdicts if checked else ())
 
     def _correction(self, review: Review, replies: ReplySet) -> Correction | None:
         """For whom it counts to ask the model; none where nothing may hold it up."""
@@ -302,9 +317,8 @@ class ReviewsHandler:
         )
 
     def _record(self, review: Review, judged: Judged) -> DecisionRecorded:
-        verdict, change = judged.verdict, review.data.change
-        what = "deleted" if change.deleted else "edited"
-        rule = RuleVerdict(name="review", verdict=verdict.reason.value, detail=f"a post was {what}")
+        verdict, moderation = judged.verdict, review.data.moderation
+        rule = RuleVerdict(name="review", verdict=verdict.reason.value, detail=_why(review.data))
         decision = judged.decision
         record = self._bare_record(review) if decision is None else decision.record
         return record.model_copy(
@@ -312,7 +326,8 @@ class ReviewsHandler:
                 "outcome": verdict.outcome,
                 "reason": verdict.reason.value,
                 "reply_ids": verdict.reply_ids,
-                "rules": (*record.rules, rule),
+                "rules": (*record.rules, *judged.checks, rule),
+                "moderation": moderation,
             }
         )
 
@@ -354,10 +369,19 @@ def _event_id(said: ReplyCorrected | ReplyRetracted) -> str:
     return f"{said.reply_id}/{said.decision_id}"
 
 
+def _why(review: ReviewAsked) -> str:
+    """Why a reply is looked at again, for the audit."""
+    if review.moderation is not None:
+        return f"a moderator commanded: {review.moderation.command}"
+    return "a post was deleted" if review.change.deleted else "a post was edited"
+
+
 def _kind_of(review: ReviewAsked) -> Literal["edits", "deletions", "retractions"]:
     """What a review waits behind, for the same reply. Retractions never ask the model, and only
     edits wait for limits: not those that let fewer people see a post."""
     change = review.change
+    if review.moderation is not None:
+        return "retractions"
     if change.deleted:
         return "retractions" if change.uri == review.source.uri else "deletions"
     narrow = change.post is not None and not is_open(visibility_of(change.post))

@@ -16,9 +16,11 @@ from typing import TypeVar
 
 from bot.conversation import Decision
 from bot.knowledge import Knowledge, ReplyPart, ReplySet
+from bot.reply import Checked
+from bot.reply import Said as Worded
 from bot.values import BotIdentity, Question, narrowest, visibility_of
 from schemas.codes import Outcome, SkipReason
-from schemas.feed import Message, MessageCreated, Post
+from schemas.feed import Account, Message, MessageCreated, Post
 from schemas.ids import reply_id
 from schemas.replies import ReplyCorrected, ReplyCreated, ReplyRetracted
 from schemas.reviews import PostChanged, ReviewAsked
@@ -105,6 +107,47 @@ def judge(decision: Decision, replies: ReplySet, change: PostChanged, making: Ma
     if _texts(decision.replies) == _texts(replies.standing):
         return Verdict(Outcome.SKIPPED, SkipReason.KEPT)
     return corrected(decision.replies, replies, reason_of(change), making)
+
+
+def commanded(
+    text: Checked | None, replies: ReplySet | None, making: Making, author: Account
+) -> Verdict:
+    """What a moderator's command means for the reply; ``text`` none: it is taken back.
+
+    The new words are a moderator's, so they are built on nothing: an edit does not change them
+    any more, and only the deletion of what was answered takes them back.
+    """
+    if replies is None:
+        return Verdict(Outcome.SKIPPED, SkipReason.UNKNOWN_REPLY)
+    if not replies.standing:
+        return Verdict(Outcome.SKIPPED, SkipReason.TAKEN_BACK)
+    if text is None:
+        return retracted(replies, SkipReason.MODERATED, making)
+    if not text.parts:
+        return Verdict(Outcome.SKIPPED, SkipReason.NO_ANSWER)
+    new = [_worded(said, replies, making, author) for said in text.parts[:1]]
+    return corrected(new, replies, SkipReason.MODERATED, making)
+
+
+def _worded(said: Worded, replies: ReplySet, making: Making, author: Account) -> ReplyCreated:
+    """A moderator's words in the place of the first part that stands."""
+    first = replies.standing[0]
+    return ReplyCreated(
+        reply_id=first.reply_id,
+        conversation_id=replies.conversation_id,
+        in_reply_to=replies.source,
+        root=replies.source,
+        author=author,
+        text=said.text,
+        facets=said.facets,
+        langs=(),
+        visibility=first.visibility,
+        part=1,
+        parts=1,
+        decision_id=making.decision_id,
+        hops=0,
+        created_at=making.now,
+    )
 
 
 def retracted(replies: ReplySet, reason: SkipReason, making: Making) -> Verdict:

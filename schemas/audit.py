@@ -9,6 +9,7 @@ from typing import Final, Literal
 from pydantic import Field
 
 from schemas.codes import Outcome
+from schemas.control import Moderation
 from schemas.feed import Ref
 from schemas.fields import Bool, Count, Float, Id, Int, Many, Payload, Str, Time
 
@@ -134,7 +135,7 @@ class DecisionRecorded(Payload):
     id; ``positions`` maps a view to the offset up to which it had read; ``timings_ms`` a
     stage to its milliseconds. ``salt``: drawn by chance, there where texts are; the seals hold
     digests of texts with it, and it is erased with them, so that no text can be guessed from
-    its digest.
+    its digest. ``moderation``: the moderator's command that led to the outcome.
     """
 
     decision_id: Id
@@ -157,3 +158,4 @@ class DecisionRecorded(Payload):
     settings_digest: Str
     recorded_at: Time
     salt: Str | None = None
+    moderation: Moderation | None = None

@@ -55,9 +55,11 @@ class SkipReason(_Documented):
         "It, or the asker's account, was gone before it was answered, or it tells of a deletion.",
     )
     STOPPED = "stopped", "A moderator switched the bot off."
+    CANCELLED = "cancelled", "A moderator cancelled what waited there."
     NO_ANSWER = "no-answer", "The model gave nothing that may be said."
     KEPT = "kept", "A post that a reply was built on changed; the reply stays as it is."
     OVERTAKEN = "overtaken", "A later change of the same post is looked at instead."
+    MODERATED = "moderated", "A moderator took the reply back, or corrected it."
     TAKEN_BACK = "taken-back", "The reply to be looked at again had been taken back before."
     UNKNOWN_REPLY = "unknown-reply", "The bot no longer knows the reply to be looked at again."
 

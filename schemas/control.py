@@ -1,20 +1,17 @@
-"""What moderators command: ``twite.bot.moderation.commanded.v1`` on ``bot.moderation``, and the
-replies that wait for them: ``twite.bot.reply.held.v1`` on ``bot.held``.
+"""What moderators command: ``twite.bot.moderation.commanded.v1``.
 
-Commands stand on ``bot.moderation`` by their subject, of which only the last counts, and all of
-them on ``bot.moderation-log``.
+On ``bot.moderation`` by their subject, of which only the last counts, and all of them on
+``bot.moderation-log``.
 """
 
-from schemas.feed import Ref, Visibility
-from schemas.fields import Id, Many, Payload, Str, Time
+from schemas.fields import Id, Payload, Str
 
 
 class ModerationCommanded(Payload):
     """A command (takedown, correction, block, kill switch, …) on a ``subject``, its key.
 
     ``command`` stays an open word here: a worker that does not know one says so and goes on.
-    ``text`` is what a corrected reply is to say, ``text_digest`` that of the held text that was
-    approved, ``prompt`` the name of a prompt, or the sha256 of its file, that is to be used.
+    ``text`` is what a corrected reply is to say.
     """
 
     command: Id
@@ -23,8 +20,6 @@ class ModerationCommanded(Payload):
     moderator: Id
     decision_id: Id | None = None
     text: Str | None = None
-    text_digest: Id | None = None
-    prompt: Id | None = None
 
 
 class Moderation(Payload):
@@ -35,22 +30,3 @@ class Moderation(Payload):
     subject: Id
     moderator: Id
     reason: Str
-
-
-class ReplyHeld(Payload):
-    """A reply that waits for a moderator: its ``texts``, a part each, and their digest.
-
-    ``held_by`` is the subject of the command that asks for approval. Nothing is published after
-    ``expires_at``. The last record of a decision counts.
-    """
-
-    decision_id: Id
-    conversation_id: Id
-    source: Ref
-    author_id: Id
-    visibility: Visibility
-    texts: Many[Str]
-    text_digest: Id
-    held_by: Str
-    held_at: Time
-    expires_at: Time

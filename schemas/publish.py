@@ -13,6 +13,7 @@ from typing import Any, Final
 
 from schemas import codes, dead_letters, headers
 from schemas.envelope import CONTENT_TYPE, SPECVERSION, Envelope
+from schemas.names import BOT_MODERATION
 from schemas.topics import BOT_DEAD_LETTERS, BOT_DEAD_LETTERS_PRIVATE, TOPICS, Topic
 from schemas.types import EVENT_TYPES, EventType
 
@@ -246,7 +247,7 @@ def _action(topic: Topic) -> str:
 
 def is_read(topic: str) -> bool:
     """Whether others write this topic and Twite reads it."""
-    return topic.startswith("feed.") or TOPICS[topic].key == "subject"
+    return topic.startswith("feed.") or topic == BOT_MODERATION
 
 
 def _operation(topic: Topic) -> Json:

@@ -3,7 +3,8 @@
 ``ReferenceMade`` and ``PostChanged`` travel on ``bot.references``, keyed by the URI of a post
 and dealt out by it: a post and all that was built on it meet in one partition, whichever
 conversations they belong to. Where they meet, a ``ReviewAsked`` goes back to the conversation
-of the reply, on ``bot.reviews``; so does what moderators command about a reply. Nobody but the bot needs them; the topics are private.
+of the reply, on ``bot.reviews``; so does what moderators command about a reply. Nobody
+but the bot needs them; the topics are private.
 """
 
 from schemas.control import Moderation

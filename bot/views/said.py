@@ -101,7 +101,7 @@ def _replies(db: sqlite3.Connection, source_uri: str, rows: Sequence[Any]) -> Re
 
 def _part(row: tuple[Any, ...]) -> ReplyPart:
     said = json.loads(row[8])
-    now = said | (json.loads(row[10]) if row[10] is not None else {})
+    now = said if row[10] is None else json.loads(row[10])  # a correction says everything anew
     return ReplyPart(
         reply_id=row[0],
         source=Ref(uri=row[1], revision=row[2]),

@@ -21,6 +21,7 @@ from model.engine import EngineUnavailable, RequestRefused
 from schemas import codec, names
 from schemas.audit import DecisionRecorded
 from schemas.codes import Outcome, SkipReason
+from schemas.control import Moderation
 from schemas.feed import MentionCreated, Visibility
 from schemas.record import Output, Record
 from schemas.replies import ReplyCorrected, ReplyCreated, ReplyRetracted
@@ -98,8 +99,22 @@ def handler(known: Known, engine: Engine | None = None) -> ReviewsHandler:
     return ReviewsHandler(setup(), PUBLISHING, changes, known, engine or Engine())
 
 
-def record_of(change: PostChanged, *, offset: int = 7, private: bool = False) -> Record:
+COMMAND = Moderation(
+    id="command-1", command="retract", subject="reply:x", moderator="mod", reason="rude"
+)
+
+
+def commanded(text: str | None = None) -> Record:
+    """A moderator's command about the reply."""
+    change = PostChanged(uri=SOURCE.uri, revision=SOURCE.revision, at=NOW)
+    return record_of(change, moderation=COMMAND, text=text)
+
+
+def record_of(
+    change: PostChanged, *, offset: int = 7, private: bool = False, **fields: Any
+) -> Record:
     data = ReviewAsked(
+        **fields,
         conversation_id="conv-1",
         source=SOURCE,
         decision_id="decision-1",
@@ -433,3 +448,48 @@ async def test_an_edit_that_names_another_conversation_does_not_move_the_reply()
     outputs = await run(handler(known, engine), record_of(change))
     assert {one.key for one in outputs if one.topic != names.BOT_REFERENCES} == {b"conv-1"}
     assert [post_of(one.data).conversation_id for one in engine.asked] == ["conv-1"]  # type: ignore[arg-type]
+
+
+async def test_a_moderator_takes_a_reply_back_once_and_no_model_is_asked() -> None:
+    engine = Engine()
+    one = handler(Known(standing(part(1), part(2))), engine)
+    *said, record = read(await run(one, commanded()))
+    assert [type(event) for event in said] == [ReplyRetracted, ReplyRetracted]
+    assert {event.reason for event in said} == {"moderated"}
+    assert (record.outcome, record.reason) == (Outcome.RETRACTED, SkipReason.MODERATED)
+    assert (record.moderation, engine.asked) == (COMMAND, [])
+    again = read(await run(one, commanded()))
+    assert [event.reason for event in again] == [SkipReason.TAKEN_BACK]
+
+
+async def test_a_moderators_words_are_checked_and_outlast_every_edit() -> None:
+    engine = Engine()
+    one = handler(Known(standing(part(1), part(2))), engine)
+    new, gone, record = read(await run(one, commanded("Sorry! See evil.example.com")))
+    assert isinstance(new, ReplyCorrected)
+    assert (new.text, new.built_on) == ("Sorry! See evil. example. com", ())
+    assert isinstance(gone, ReplyRetracted)
+    assert (record.outcome, record.reason) == (Outcome.CORRECTED, SkipReason.MODERATED)
+    assert "links-and-handles" in {rule.name for rule in record.rules}
+    kept = read(await run(one, record_of(edited())))
+    assert [event.reason for event in kept] == [SkipReason.KEPT]
+    assert engine.asked == []
+
+
+async def test_words_of_which_nothing_may_be_said_change_nothing() -> None:
+    (record,) = read(await run(handler(Known(standing(part(1)))), commanded(" ")))
+    assert (record.outcome, record.reason) == (Outcome.SKIPPED, SkipReason.NO_ANSWER)
+    assert record.moderation == COMMAND
+
+
+async def test_a_command_about_a_reply_that_nobody_knows_is_skipped() -> None:
+    (record,) = read(await run(handler(Known(None)), commanded()))
+    assert record.reason == SkipReason.UNKNOWN_REPLY
+
+
+async def test_a_command_is_overtaken_by_nothing() -> None:
+    one = handler(Known(standing(part(1))))
+    job = one.open(commanded())
+    one.open(record_of(deleted(), offset=8))
+    (*_, record) = read(await one.handle(job, attempt=1))
+    assert record.reason == SkipReason.MODERATED

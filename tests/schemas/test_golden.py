@@ -142,7 +142,8 @@ WRITTEN: dict[str, tuple[str, bytes, bytes, Any]] = {
     "twite.bot.moderation.commanded.v1": (
         "bot.moderation",
         b"r",
-        b'{"command":"takedown","subject":"r","reason":"rude","moderator":"m","decision_id":null}',
+        b'{"command":"takedown","subject":"r","reason":"rude","moderator":"m","decision_id":null,'
+        b'"text":null}',
         ModerationCommanded(command="takedown", subject="r", reason="rude", moderator="m"),
     ),
 }

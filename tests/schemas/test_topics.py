@@ -27,6 +27,7 @@ CONTRACT = {
     "bot.references": ("uri", "delete"),
     "bot.reviews": ("conversation", "delete"),
     "bot.moderation": ("subject", "compact"),
+    "bot.moderation-log": ("subject", "delete"),
     "bot.replays": ("replay", "delete"),
 }
 
@@ -37,7 +38,7 @@ def test_the_table_is_that_of_the_design() -> None:
 
 
 def test_small_topics_have_partitions_of_their_own_and_all_others_meet() -> None:
-    assert set(TOPICS) - set(MEETING) == {"feed.accounts", "bot.moderation", "bot.replays"}
+    assert set(TOPICS) - set(MEETING) == {"feed.accounts", "bot.moderation", "bot.moderation-log", "bot.replays"}
 
 
 def test_only_what_is_open_to_all_may_be_read_by_all() -> None:

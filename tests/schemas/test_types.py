@@ -10,9 +10,10 @@ def test_every_type_has_a_topic_and_every_type_of_a_topic_is_known() -> None:
     assert {name for topic in TOPICS.values() for name in topic.types} == set(EVENT_TYPES)
 
 
-def test_a_type_stands_on_one_topic_but_decisions_on_two() -> None:
+def test_a_type_stands_on_one_topic_but_decisions_and_commands_on_two() -> None:
     assert {n: k.topics for n, k in EVENT_TYPES.items() if len(k.topics) != 1} == {
-        "twite.bot.decision.recorded.v1": ("bot.audit", "bot.audit-private")
+        "twite.bot.decision.recorded.v1": ("bot.audit", "bot.audit-private"),
+        "twite.bot.moderation.commanded.v1": ("bot.moderation", "bot.moderation-log"),
     }
 
 
