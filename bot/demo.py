@@ -9,7 +9,7 @@ import asyncio
 import tempfile
 import time
 import uuid
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import AsyncExitStack
 from dataclasses import replace
 from pathlib import Path
@@ -25,6 +25,7 @@ from bot.observe import Outcome
 from bot.play import Player, Report, scenes_of
 from bot.repl import Talk, typed_lines
 from bot.scene import Scene
+from bot.sealing.sealer import seal_all
 from bot.settings import Settings
 from bot.show import Indented, outcome_text, plain
 from bot.worker_process import WorkerProcess
@@ -36,6 +37,7 @@ WITHOUT = "taken note of; no reply changes"
 ANSWER_S = 300.0  # how long the talk waits for an answer
 VIEWS_MS = 10_000  # an answer waits so long for the views: nothing played here may be overlooked
 WATCH_S = 0.5  # between two looks at the worker
+SEALED_S = 5.0  # for the last seal, once the worker is gone
 INTERRUPTED_S = 1.0  # what a worker may still do when the demo is broken off
 
 
@@ -79,6 +81,8 @@ class Demo:
         async with AsyncExitStack() as stack:
             await self._start_kafka(stack)
             await self._create_topics()
+            if self._own_broker:
+                stack.push_async_exit(self._seal())
             if self.starts_worker:
                 await self._start_worker(stack)
             else:
@@ -114,6 +118,20 @@ class Demo:
             replication=kafka.replication,
             client=options(kafka),
         )
+
+    def _seal(self) -> Callable[..., Awaitable[None]]:
+        """Seals the decisions beside the worker, as ``twite audit seal`` does; call what is
+        returned to stop that."""
+        stop = asyncio.Event()
+        sealing = asyncio.create_task(seal_all(self.settings.kafka, stop), name="seal the audit")
+
+        async def stopped(*_: object) -> None:
+            stop.set()
+            await asyncio.wait([sealing], timeout=SEALED_S)
+            sealing.cancel()
+            await asyncio.gather(sealing, return_exceptions=True)
+
+        return stopped
 
     async def _start_worker(self, stack: AsyncExitStack) -> None:
         self._stage("Worker: starting one in its own process")
