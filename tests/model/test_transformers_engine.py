@@ -3,7 +3,7 @@
 import asyncio
 import shutil
 import threading
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -18,6 +18,7 @@ from model.engine import (
     GenerationRequest,
     ModelNotFound,
     RequestRefused,
+    StepFailed,
 )
 from model.libraries import quiet_libraries
 from model.transformers_engine import MAX_FAILURES, TransformersEngine
@@ -144,7 +145,7 @@ async def test_a_step_that_fails_fails_its_requests_and_the_engine_goes_on(
         broken.setattr("model.slots.Slots.decode", _raise)
         tasks = [tiny.generate(ask(tiny, f"r{n}")) for n in range(3)]
         ends = await asyncio.gather(*tasks, return_exceptions=True)
-    assert {type(end) for end in ends} == {EngineUnavailable}
+    assert {type(end) for end in ends} == {StepFailed}
     assert (await tiny.generate(ask(tiny, "a"))).token_ids
     assert tiny.capacity().free_slots == 4
 
@@ -163,6 +164,29 @@ async def test_an_engine_that_keeps_failing_gives_up_and_can_be_started_again(
     await until(lambda: not engine_threads())
     await tiny.start()
     assert (await tiny.generate(ask(tiny, "a"))).token_ids
+
+
+async def test_prompts_at_which_steps_raise_are_told_apart_and_end_no_engine(
+    tiny: TransformersEngine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """More of them in a row than steps may fail; the model itself works all the time."""
+    from model.slots import Slots  # loads torch
+
+    read = Slots.read
+
+    def fragile(self: Slots, token_ids: Sequence[int], *more: Any, **options: Any) -> Any:
+        if bad.issubset(token_ids):
+            raise IndexError("what Ada wrote")
+        return read(self, token_ids, *more, **options)
+
+    request = ask(tiny, "bad", "xyzzy")
+    bad = set(request.prompt.token_ids) - set(ask(tiny, "good", "good").prompt.token_ids)
+    assert bad
+    monkeypatch.setattr(Slots, "read", fragile)
+    for n in range(MAX_FAILURES + 2):
+        with pytest.raises(StepFailed, match="IndexError"):
+            await tiny.generate(replace(request, id=f"bad {n}"))
+    assert (await tiny.generate(ask(tiny, "good", "good"))).token_ids
 
 
 @pytest.mark.parametrize(
