@@ -84,3 +84,23 @@ def describe(context: typer.Context) -> None:
             where=kafka.bootstrap_servers,
             todo="Create them with `twite topics create`.",
         )
+
+
+@app.command()
+def acls(
+    context: typer.Context,
+    role: Annotated[str, typer.Argument(metavar="ROLE", help="worker, sealer, auditor or replay.")],
+    principal: Annotated[
+        str, typer.Option(metavar="NAME", help="As the brokers know it, such as User:replay.")
+    ],
+) -> None:
+    """Print the lines of kafka-acls.sh that give a principal what its role needs, and no more.
+
+    Add --bootstrap-server yourself. Example: twite topics acls replay --principal User:replay
+    """
+    from bot.access import ROLES, rights_of
+
+    if role not in ROLES:
+        raise Trouble(f"{role} is no role.", todo=f"There are {', '.join(ROLES)}.", status=2)
+    for right in rights_of(role, settings_of(context).settings.kafka.group_id):
+        typer.echo(right.command(principal))
