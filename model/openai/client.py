@@ -33,12 +33,18 @@ _AFTER_THE_END_S = 1.0  # for the last bytes of a stream, so that its connection
 
 
 class Client:
-    """Talks to the server at ``address``. ``connect``: seconds for a connection."""
+    """Talks to the server at ``address``. ``connect``: seconds for a connection. Raises
+    ``ServerMisconfigured`` for an address or a ``ca_file`` that are none."""
 
     def __init__(
         self, address: str, *, api_key: str | None, connect: float, ca_file: Path | None = None
     ) -> None:
-        base = httpx2.URL(address.rstrip("/").removesuffix("/v1"))
+        try:
+            base = httpx2.URL(address.rstrip("/").removesuffix("/v1"))
+        except httpx2.InvalidURL:
+            raise ServerMisconfigured(
+                "An address in model.openai.endpoints is none. Write it as http://HOST:PORT."
+            ) from None
         self.where = f"{base.host}:{base.port or (443 if base.scheme == 'https' else 80)}"
         self._http = httpx2.AsyncClient(
             base_url=base,
@@ -162,7 +168,13 @@ def _trust(scheme: str, ca_file: Path | None) -> ssl.SSLContext | bool:
     """The authorities to trust; none are loaded, which takes a while, where none are needed."""
     if scheme == "http":
         return ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
-    return ssl.create_default_context(cafile=ca_file) if ca_file else True
+    try:
+        return ssl.create_default_context(cafile=ca_file) if ca_file else True
+    except OSError as error:  # an SSLError is one
+        raise ServerMisconfigured(
+            f"The file of model.openai.ca_file cannot be used: {error.strerror or error}. Name a "
+            "PEM file with the certificates of authorities."
+        ) from None
 
 
 def _unreadable(where: str, error: Exception) -> ServerError:

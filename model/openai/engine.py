@@ -318,7 +318,8 @@ class OpenAIEngine:
                     if job.take(piece):
                         break
         except asyncio.CancelledError:
-            if asyncio.get_running_loop().time() - began >= self._options.first_token:
+            waited = asyncio.get_running_loop().time() - began
+            if job.expired and not job.has_token and waited >= self._options.first_token:
                 endpoint.failed(ServerSlow("A deadline passed while it worked on a request."))
             raise
         except RequestRefused:

@@ -42,9 +42,12 @@ async def examine(
 async def _examine(
     address: str, options: Options, tokenizer: ChatTokenizer
 ) -> tuple[Finding, Server | None]:
-    client = Client(
-        address, api_key=options.api_key, connect=options.connect, ca_file=options.ca_file
-    )
+    try:
+        client = Client(
+            address, api_key=options.api_key, connect=options.connect, ca_file=options.ca_file
+        )
+    except EngineError as error:
+        return Finding(address, "cannot be used", str(error)), None
     try:
         server = await look(client, options, tokenizer)
     except EngineError as error:

@@ -37,6 +37,7 @@ class Job:
         self.task: asyncio.Task[None] | None = None
         self.shown = False  # the caller has seen a part of this answer, so it can't be made again
         self.has_begun = False  # it is with a server now
+        self.expired = False  # its deadline passed
         self.overran = False  # the server gave more than was asked for
         self._tokenizer = tokenizer
         self._limit = min(request.sampling.max_tokens, room)
@@ -54,6 +55,11 @@ class Job:
     @property
     def is_over(self) -> bool:
         return self._ended
+
+    @property
+    def has_token(self) -> bool:
+        """The server has given some of the answer."""
+        return self._first_token_s > 0
 
     def begin(self) -> None:
         """A server has it; what was before is time in the queue."""
@@ -179,6 +185,7 @@ class Job:
         self._chunks.put_nowait(item)
 
     def _expire(self) -> None:
+        self.expired = True
         self.fail(DeadlineExceeded("The request's deadline passed before the server answered."))
         if self.task:
             self.task.cancel()

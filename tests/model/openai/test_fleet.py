@@ -3,6 +3,8 @@
 import asyncio
 from collections.abc import AsyncIterator
 from dataclasses import replace
+from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -11,6 +13,7 @@ from model.engine import ChatMessage, EngineError, GenerationRequest, NotSupport
 from model.openai import errors
 from model.openai.breaker import Breaker, State
 from model.openai.engine import OpenAIEngine
+from model.openai.examine import examine
 from model.openai.options import Options
 from tests.model.contract import ask, until
 from tests.model.openai import bad_server as bad
@@ -261,6 +264,38 @@ async def test_a_server_that_says_that_it_is_ill_stays_out(
         await asyncio.gather(*(engine.generate(request) for request in strangers))
         await until(lambda: "503" in breaker_of(engine, other).why)
         assert is_out(engine, other)
+
+
+async def test_a_cancel_is_no_failure_of_the_server() -> None:
+    """However long it had worked on the request, and whatever it had said."""
+    async with BadServer() as server, engine_over(server, total=3600.0) as engine:
+        for fault in (bad.silence, bad.silence_in_the_middle):
+            server.fault = fault
+            for n in range(4):
+                asking = asyncio.create_task(answer(engine, f"r{n}"))
+                await until(lambda: server.open == 1)
+                engine._options = replace(engine._options, first_token=0.0)  # that long is over
+                asking.cancel()
+                await asyncio.gather(asking, return_exceptions=True)
+                engine._options = replace(engine._options, first_token=5.0)
+                await until(lambda: server.open == 0)
+        assert breaker_of(engine, server).state is State.CLOSED
+        assert breaker_of(engine, server).why == ""
+
+
+@pytest.mark.parametrize(
+    ("options", "told"),
+    [
+        ({"endpoints": ("http://[::1",)}, "is none"),
+        ({"endpoints": ("https://a.example",), "ca_file": Path("/no/such.pem")}, "ca_file"),
+    ],
+)
+async def test_what_no_client_can_be_made_of_is_told(options: dict[str, Any], told: str) -> None:
+    wanted = Options(**options)
+    with pytest.raises(errors.ServerMisconfigured, match=told):
+        await OpenAIEngine(wanted, tokenizer=ByteChatTokenizer()).start()
+    (finding,) = await examine(wanted, ByteChatTokenizer(), Sampling())
+    assert told in finding.error
 
 
 async def test_who_went_away_takes_no_place_in_the_queue() -> None:
