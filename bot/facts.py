@@ -12,6 +12,7 @@ from bot.knowledge import UNKNOWN_ACCOUNT, AccountState, Knowledge
 from bot.quotas import Claim, Taken
 from bot.rates import LiveLimits
 from bot.values import Asked, BotIdentity, conversation_of, written
+from schemas import names
 from schemas.feed import MentionCreated, Message, Post
 from schemas.ids import decision_id
 
@@ -28,6 +29,10 @@ class Facts:
     asker: AccountState = UNKNOWN_ACCOUNT
     conversation_blocked: bool = False
     stopped: bool = False
+    cancelled: bool = False
+    """A moderator cancelled what waited there when it had come in already."""
+    paused: bool = False
+    """A moderator has it wait."""
     gone: bool = False
     """The post that asks was deleted."""
     near: Post | Message | None = None
@@ -59,6 +64,8 @@ def gather(
         asker=knowledge.account(post.author.id),
         conversation_blocked=knowledge.conversation_blocked(post.conversation_id),
         stopped=knowledge.stopped("direct" if isinstance(post, Message) else "mention"),
+        cancelled=_is_cancelled(asked, post, knowledge),
+        paused=_is_input(asked) and knowledge.paused(post.conversation_id, post.author.id),
         gone=knowledge.is_deleted(post.uri, "message" if isinstance(post, Message) else "post"),
         near=near,
         echo=echoes is not None and _is_echo(post, near, bot_id, echoes),
@@ -76,6 +83,19 @@ def claim_of(asked: Asked, bot: BotIdentity, near: Post | Message | None) -> Cla
         thread=conversation_of(asked.data),
         target=_target(asked, bot.id, near),
     )
+
+
+def _is_input(asked: Asked) -> bool:
+    """Whether somebody waits for an answer. Reviews are of replies that are there already: words
+    that must go never wait."""
+    return asked.topic != names.BOT_REVIEWS
+
+
+def _is_cancelled(asked: Asked, post: Post | Message, knowledge: Knowledge) -> bool:
+    if not _is_input(asked):
+        return False
+    at_ms = knowledge.cancelled_ms(post.conversation_id, post.author.id)
+    return at_ms is not None and asked.timestamp_ms <= at_ms
 
 
 def _is_echo(

@@ -198,6 +198,15 @@ class Knowledge(Protocol):
         """Whether a moderator switched the bot off, there or everywhere."""
         ...
 
+    def paused(self, conversation_id: str, account_id: str) -> bool:
+        """Whether a moderator has what comes there, or from there, wait."""
+        ...
+
+    def cancelled_ms(self, conversation_id: str, account_id: str) -> int | None:
+        """When a moderator last cancelled what waited there, by Kafka's time, in ms since 1970;
+        none where nobody did."""
+        ...
+
     # Posts of this partition: a conversation is always whole in one.
 
     def latest(self, uri: str) -> Stored | None:

@@ -203,6 +203,14 @@ class KnowledgeOfViews:
     def stopped(self, surface: Surface) -> bool:
         return self._ask_again("moderation", moderation.is_stopped, surface)
 
+    def paused(self, conversation_id: str, account_id: str) -> bool:
+        whom = (conversation_id, account_id)
+        return self._ask_again("moderation", moderation.is_paused, whom)
+
+    def cancelled_ms(self, conversation_id: str, account_id: str) -> int | None:
+        whom = (conversation_id, account_id)
+        return self._ask_again("moderation", moderation.cancelled_ms, whom)
+
     # Posts of this partition.
 
     def latest(self, uri: str) -> Stored | None:

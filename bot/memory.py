@@ -199,6 +199,12 @@ class NoKnowledge:
     def stopped(self, surface: Surface) -> bool:
         return False
 
+    def paused(self, conversation_id: str, account_id: str) -> bool:
+        return False
+
+    def cancelled_ms(self, conversation_id: str, account_id: str) -> int | None:
+        return None
+
     def latest(self, uri: str) -> Stored | None:
         return None
 

@@ -25,6 +25,7 @@ from bot.values import (
     visibility_of,
     written,
 )
+from consumers.handler import NotYet
 from schemas.audit import RuleVerdict
 from schemas.codes import SkipReason
 from schemas.feed import (
@@ -42,6 +43,7 @@ MAX_HOPS = 255
 PASS = "pass"  # noqa: S105 - a verdict
 SKIP = "skip"
 HOUR_MS = 3_600_000
+PAUSE_S = 0.5  # until what is paused is looked at again
 
 
 @dataclass(frozen=True, slots=True)
@@ -174,6 +176,11 @@ def stopped(_: Asked, __: Settings, facts: Facts) -> Skip | None:
     return Skip(SkipReason.STOPPED) if facts.stopped else None
 
 
+def cancelled(_: Asked, __: Settings, facts: Facts) -> Skip | None:
+    """A moderator cancelled what waited in the conversation, or from the asker."""
+    return Skip(SkipReason.CANCELLED) if facts.cancelled else None
+
+
 def quota(_: Asked, __: Settings, facts: Facts) -> Skip | None:
     """A quota of the asker, the thread, the person under whose post it stands, or all together
     is used up."""
@@ -195,6 +202,7 @@ RULES: tuple[Rule, ...] = (
     Rule("account-deleted", account_deleted, (SkipReason.DELETED,)),
     Rule("blocked", blocked, (SkipReason.BLOCKED,)),
     Rule("stopped", stopped, (SkipReason.STOPPED,)),
+    Rule("cancelled", cancelled, (SkipReason.CANCELLED,)),
     Rule("quota", quota, (SkipReason.QUOTA,)),
 )
 """All rules, in the order in which they run."""
@@ -208,7 +216,14 @@ def _named(*names: str) -> tuple[Rule, ...]:
 
 BEFORE_QUOTA, QUOTA = RULES[:-1], RULES[-1:]
 SECOND_LOOK = _named(
-    "deleted", "not-addressed", "visibility", "opted-out", "account-deleted", "blocked", "stopped"
+    "deleted",
+    "not-addressed",
+    "visibility",
+    "opted-out",
+    "account-deleted",
+    "blocked",
+    "stopped",
+    "cancelled",
 )
 """What may have changed while the answer was made: asked again before it is published."""
 REVIEW = _named(
@@ -230,13 +245,15 @@ async def decide(
 ) -> Verdict:
     """The decision and the verdict of every rule that ran, in their order.
 
-    Raises ``KnowledgeUnavailable``, and ``QuotasUnavailable`` where the settings say to wait.
+    Raises ``KnowledgeUnavailable``, ``QuotasUnavailable`` where the settings say to wait, and
+    ``NotYet`` where a moderator does.
     """
     limits = await quotas.limits()
     facts = gather(asked, settings.bot.id, knowledge, echoes, now, limits)
     verdict, verdicts = judge(asked, settings, facts, BEFORE_QUOTA)
     if isinstance(verdict, Skip):
         return verdict, verdicts
+    require_not_paused(facts)
     claim = claim_of(asked, settings.bot, facts.near)
     facts = replace(facts, taken=await quotas.take(claim, limits, now))
     verdict, last = judge(asked, settings, facts, QUOTA)
@@ -250,8 +267,19 @@ def look_again(
     now: datetime,
     rules: Sequence[Rule] = SECOND_LOOK,
 ) -> Verdict:
-    """What these rules say now; takes nobody's share. Raises ``KnowledgeUnavailable``."""
-    return judge(asked, settings, gather(asked, settings.bot.id, knowledge, None, now), rules)
+    """What these rules say now; takes nobody's share. Raises ``KnowledgeUnavailable``, and
+    ``NotYet`` where a moderator has it wait."""
+    facts = gather(asked, settings.bot.id, knowledge, None, now)
+    verdict, verdicts = judge(asked, settings, facts, rules)
+    if isinstance(verdict, Answer):
+        require_not_paused(facts)
+    return verdict, verdicts
+
+
+def require_not_paused(facts: Facts) -> None:
+    """What is skipped anyway never waits. Raises ``NotYet``."""
+    if facts.paused:
+        raise NotYet(PAUSE_S)
 
 
 def judge(asked: Asked, settings: Settings, facts: Facts, rules: Sequence[Rule] = RULES) -> Verdict:

@@ -13,7 +13,7 @@ from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from typing import Literal
 
-from bot import policy
+from bot import facts, policy
 from bot.errors import Trouble
 from bot.feed import Entry
 from bot.gather import gather
@@ -124,7 +124,8 @@ def preview(
         raise Trouble("no mention and no message to the bot.", where=str(Position.of(record)))
     now = datetime.fromtimestamp(record.timestamp_ms / 1000, UTC)
     rules = policy.Settings.of(setup.bot, setup.limits)
-    verdict, _ = policy.look_again(asked, rules, knowledge, now, policy.BEFORE_QUOTA)
+    known = facts.gather(asked, setup.bot.id, knowledge, None, now)
+    verdict, _ = policy.judge(asked, rules, known, policy.BEFORE_QUOTA)
     post = post_of(question)
     context = gather(question, setup.bot, setup.limits, knowledge)
     made = prompt_for(context, question, tongue_of(post), setup, tokenizer, context_length)

@@ -6,7 +6,11 @@ subject, so only the latest command on a subject can ever count; ``unblock`` and
 and change nothing else. Never trimmed: a block holds however old it is.
 
 Subjects: ``account:ID`` and ``conversation:ID`` (``block``, ``unblock``); ``everything``,
-``mentions`` and ``direct-messages`` (``stop``, ``resume``).
+``mentions`` and ``direct-messages`` (``stop``, ``resume``). What may stand beside a block has
+subjects of its own, or the later of two commands would undo the other: ``pause:account:ID`` and
+``pause:conversation:ID`` (``pause``, ``resume``), ``cancel:account:ID`` and
+``cancel:conversation:ID`` (``cancel``, of all that Kafka took in before the command). Commands on
+``reply:ID`` are obeyed through ``bot.reviews``, not from here.
 """
 
 import json
@@ -28,6 +32,9 @@ _BLOCKED_EACH = (
     " AND subject IN (SELECT 'account:' || value FROM json_each(?))"
 )
 _BLOCKED = "SELECT 1 FROM commands WHERE subject = ? AND command = 'block'"
+
+_PAUSED = "SELECT 1 FROM commands WHERE subject IN (?, ?) AND command = 'pause'"
+_CANCELLED = "SELECT max(seen_ms) FROM commands WHERE subject IN (?, ?) AND command = 'cancel'"
 
 
 class ModerationView:
@@ -85,3 +92,19 @@ def is_conversation_blocked(db: sqlite3.Connection, conversation_id: str) -> boo
 
 def is_stopped(db: sqlite3.Connection, surface: Surface) -> bool:
     return db.execute(_STOPPED, (_SURFACES[surface],)).fetchone() is not None
+
+
+def is_paused(db: sqlite3.Connection, whom: tuple[str, str]) -> bool:
+    """``whom``: a conversation and an account; either may be paused."""
+    return db.execute(_PAUSED, _subjects("pause", whom)).fetchone() is not None
+
+
+def cancelled_ms(db: sqlite3.Connection, whom: tuple[str, str]) -> int | None:
+    """When Kafka took in the last command that cancels what waits there, in ms since 1970."""
+    found: int | None = db.execute(_CANCELLED, _subjects("cancel", whom)).fetchone()[0]
+    return found
+
+
+def _subjects(command: str, whom: tuple[str, str]) -> tuple[str, str]:
+    conversation, account = whom
+    return f"{command}:conversation:{conversation}", f"{command}:account:{account}"

@@ -26,6 +26,8 @@ from bot.policy import (
 from bot.quotas import Claim, Correction, NoQuotas, Taken
 from bot.rates import LiveLimits
 from bot.values import Asked, BotIdentity, Seen, Source
+from consumers.handler import NotYet
+from schemas import names
 from schemas.codes import SkipReason
 from schemas.feed import Account, MentionReason, MessageDeleted, MessageEdited, Post, Ref
 from tests.bot.make import (
@@ -162,6 +164,7 @@ TRIPS: dict[str, list[tuple[Asked, Facts]]] = {
         (asked(mention()), replace(FACTS, conversation_blocked=True)),
     ],
     "stopped": [(asked(direct()), replace(FACTS, stopped=True))],
+    "cancelled": [(asked(direct()), replace(FACTS, cancelled=True))],
     "quota": [(asked(mention()), replace(FACTS, taken=Taken("author, 1 per 1 minute")))],
 }
 
@@ -238,6 +241,13 @@ class Known(NoKnowledge):
 
     def stopped(self, surface: str) -> bool:
         return surface in self.known.get("stopped", ())
+
+    def paused(self, conversation_id: str, account_id: str) -> bool:
+        return not {conversation_id, account_id}.isdisjoint(self.known.get("paused", ()))
+
+    def cancelled_ms(self, conversation_id: str, account_id: str) -> int | None:
+        at_ms: int | None = self.known.get("cancelled", {}).get(conversation_id)
+        return at_ms
 
     def latest(self, uri: str) -> Stored | None:
         stored: Stored | None = self.known.get("posts", {}).get(uri)
@@ -413,7 +423,7 @@ def test_what_changed_meanwhile_is_seen_by_a_second_look(name: str) -> None:
 def test_a_second_look_asks_anew_and_minds_nothing_else() -> None:
     assert [rule.name for rule in SECOND_LOOK] == [
         "deleted", "not-addressed", "visibility",
-        "opted-out", "account-deleted", "blocked", "stopped",
+        "opted-out", "account-deleted", "blocked", "stopped", "cancelled",
     ]  # fmt: skip
     old = asked(mention(), seen=Seen(duplicate_of="first"), timestamp_ms=0)
     out = Known(accounts={ALICE.id: AccountState(opted_out=True)})
@@ -424,7 +434,38 @@ def test_a_second_look_asks_anew_and_minds_nothing_else() -> None:
 
 
 def test_a_review_minds_neither_age_nor_repeats_nor_quotas() -> None:
-    left_out = {"duplicate", "edited", "too-old", "echo", "quota"}
+    left_out = {"duplicate", "edited", "too-old", "echo", "quota", "cancelled"}
     assert {rule.name for rule in RULES} - {rule.name for rule in REVIEW} == left_out
     assert (*BEFORE_QUOTA, RULES[-1]) == RULES
     assert RULES[-1].name == "quota"
+
+
+@pytest.mark.parametrize("whom", ["conv-1", ALICE.id])
+async def test_what_is_paused_waits_and_takes_nobodys_share(whom: str) -> None:
+    known, spent = Known(paused={whom}), Spent()
+    with pytest.raises(NotYet):
+        await decide(asked(mention()), SETTINGS, known, spent, Echoes(), NOW)
+    with pytest.raises(NotYet):
+        look_again(asked(mention()), SETTINGS, known, NOW)
+    assert spent.claims == []
+
+
+async def test_what_is_skipped_anyway_does_not_wait() -> None:
+    known = Known(paused={"conv-1"}, blocked={"conv-1"})
+    verdict, _ = await decide(asked(mention()), SETTINGS, known, Spent(), Echoes(), NOW)
+    assert isinstance(verdict, Skip)
+    assert verdict.reason is SkipReason.BLOCKED
+
+
+def test_words_that_must_go_wait_for_no_pause_and_no_cancellation() -> None:
+    known = Known(paused={"conv-1"}, cancelled={"conv-1": NOW_MS})
+    review = replace(asked(mention()), topic=names.BOT_REVIEWS)
+    verdict, _ = look_again(review, SETTINGS, known, NOW)
+    assert isinstance(verdict, Answer)
+
+
+@pytest.mark.parametrize(("age_ms", "skipped"), [(0, True), (1, True), (-1, False)])
+def test_only_what_had_come_in_already_is_cancelled(age_ms: int, skipped: bool) -> None:
+    one = asked(mention(), timestamp_ms=NOW_MS - age_ms)
+    verdict, _ = look_again(one, SETTINGS, Known(cancelled={"conv-1": NOW_MS}), NOW)
+    assert verdict == Skip(SkipReason.CANCELLED) if skipped else isinstance(verdict, Answer)

@@ -105,3 +105,20 @@ def test_what_is_compacted_is_never_trimmed(view: Any) -> None:
     assert view.oldest_ms(db) is None
     assert view.trim(db, 2**60, 10) == 0
     assert rows(db) == before
+
+
+def test_pauses_and_cancellations_stand_beside_blocks() -> None:
+    log = Log()
+    log.add(command("block", "account:acc-1"))
+    log.add(command("pause", "pause:account:acc-1"))
+    cancelled = log.add(command("cancel", "cancel:conversation:conv-1"))
+    knowledge = log.knowledge()
+    assert knowledge.account("acc-1").moderator_blocked
+    assert (knowledge.paused("conv-1", "acc-1"), knowledge.paused("conv-1", "acc-2")) == (
+        True,
+        False,
+    )
+    assert knowledge.cancelled_ms("conv-1", "acc-2") == cancelled.timestamp_ms
+    assert knowledge.cancelled_ms("conv-2", "acc-1") is None
+    log.add(command("resume", "pause:account:acc-1"))
+    assert not log.knowledge().paused("conv-1", "acc-1")
