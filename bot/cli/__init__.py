@@ -20,6 +20,7 @@ from bot.cli import (
     evidence,
     explain,
     model,
+    moderate,
     prompts,
     replay,
     run,
@@ -47,6 +48,7 @@ EPILOG = """
 - `twite explain WHAT` says why the bot said this, or did not.
 - `twite replay --since 2h` makes decisions again and says what changed.
 - `twite audit verify` proves that no decision record was changed since it was sealed.
+- `twite moderate retract WHAT` takes a reply back; `block`, `stop`, `pause` and more.
 - `twite dead-letters list` shows what could not be handled, `redrive` lets it try again.
 
 **Settings** come from a TOML file (`--config`, `TWITE_CONFIG` or `./twite.toml`) and from
@@ -75,6 +77,7 @@ app.add_typer(dead_letters.app, name="dead-letters")
 app.add_typer(audit.app, name="audit")
 app.add_typer(evidence.app, name="evidence")
 app.add_typer(model.app, name="model")
+app.add_typer(moderate.app, name="moderate")
 app.add_typer(prompts.app, name="prompts")
 app.add_typer(views.app, name="views")
 

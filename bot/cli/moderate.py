@@ -1,0 +1,282 @@
+"""``twite moderate``: what moderators command, and what was commanded."""
+
+import time
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+from rich.table import Table
+from rich.text import Text
+
+from bot.cli.console import err, out, run, settings_of
+from bot.errors import Trouble
+
+if TYPE_CHECKING:  # pydantic takes a third of a second: too long for --help
+    from bot.explain.case import Decided
+    from bot.moderation import Given
+    from bot.settings import KafkaSettings
+    from schemas.control import ModerationCommanded
+
+WAIT_S = 30.0
+LOOK_S = 0.05
+
+app = typer.Typer(
+    no_args_is_help=True,
+    help="Take replies back or correct them, block, stop, pause, cancel; see what was commanded.",
+    rich_markup_mode=None,
+)
+
+Reason = Annotated[str, typer.Option("--reason", help="Why; it stands on the audit trail.")]
+Who = Annotated[
+    str, typer.Option("--as", metavar="MODERATOR", envvar="TWITE_MODERATOR", help="Who commands.")
+]
+Wait = Annotated[bool, typer.Option("--wait", help="Until a worker obeyed; tell how long it took.")]
+About = Annotated[
+    str | None, typer.Option("--decision", metavar="ID", help="The decision that it refers to.")
+]
+What = Annotated[
+    str, typer.Argument(metavar="REPLY", help="Id of a reply or its decision, or what it answers.")
+]
+Somebody = Annotated[str, typer.Argument(metavar="SUBJECT", help="account:ID or conversation:ID.")]
+Surface = Annotated[
+    str, typer.Argument(metavar="SURFACE", help="everything, mentions or direct-messages.")
+]
+Private = Annotated[
+    bool, typer.Option("--private", help="Look also on the topics of what is not public.")
+]
+
+
+@app.command()
+def retract(
+    context: typer.Context,
+    what: What,
+    reason: Reason,
+    moderator: Who,
+    private: Private = False,
+    wait: Wait = False,
+) -> None:
+    """Take a reply back, all its parts. Taken back is for good.
+
+    Example: twite moderate retract at://post/1 --reason rude --as anna
+    """
+    _about_reply(context, what, "retract", reason, moderator, None, private=private, wait=wait)
+
+
+@app.command()
+def correct(
+    context: typer.Context,
+    what: What,
+    text: Annotated[str, typer.Option("--text", help="What the reply is to say, in one post.")],
+    reason: Reason,
+    moderator: Who,
+    private: Private = False,
+    wait: Wait = False,
+) -> None:
+    """Have a reply say something else. The same checks of links and handles as for the model.
+
+    Example: twite moderate correct at://post/1 --text "Sorry." --reason rude --as anna
+    """
+    from bot.split import Room
+
+    bot = settings_of(context).settings.bot
+    if not text.strip() or not Room(bot.max_graphemes, bot.max_bytes).holds(text):
+        todo = f"Write 1 to {bot.max_graphemes} characters, or retract the reply."
+        raise Trouble("the text does not fit into one post.", where="--text", todo=todo, status=2)
+    _about_reply(context, what, "correct", reason, moderator, text, private=private, wait=wait)
+
+
+@app.command()
+def block(
+    context: typer.Context, subject: Somebody, reason: Reason, moderator: Who, about: About = None
+) -> None:
+    """No answers to an account or in a conversation, until it is unblocked."""
+    _command(context, "block", subject, reason, moderator, about)
+
+
+@app.command()
+def unblock(
+    context: typer.Context, subject: Somebody, reason: Reason, moderator: Who, about: About = None
+) -> None:
+    """Undo a block."""
+    _command(context, "unblock", subject, reason, moderator, about)
+
+
+@app.command()
+def stop(
+    context: typer.Context, subject: Surface, reason: Reason, moderator: Who, about: About = None
+) -> None:
+    """The kill switch: no answers there, until it is resumed."""
+    _command(context, "stop", subject, reason, moderator, about)
+
+
+@app.command()
+def pause(
+    context: typer.Context, subject: Somebody, reason: Reason, moderator: Who, about: About = None
+) -> None:
+    """Have what comes from an account or in a conversation wait, until it is resumed."""
+    _command(context, "pause", subject, reason, moderator, about)
+
+
+@app.command()
+def resume(
+    context: typer.Context,
+    subject: Annotated[str, typer.Argument(metavar="SUBJECT", help="What was stopped, or paused.")],
+    reason: Reason,
+    moderator: Who,
+    about: About = None,
+) -> None:
+    """Undo a stop or a pause."""
+    _command(context, "resume", subject, reason, moderator, about)
+
+
+@app.command()
+def cancel(
+    context: typer.Context, subject: Somebody, reason: Reason, moderator: Who, about: About = None
+) -> None:
+    """Skip what waits for its answer now, or is being answered; not what comes later."""
+    _command(context, "cancel", subject, reason, moderator, about)
+
+
+@app.command("log")
+def log_(context: typer.Context) -> None:
+    """Show every command that was given, oldest first, also those that a later one undid."""
+    table = Table("when", "moderator", "command", "subject", "reason", "decision", box=None)
+    for at, command in run(_log(settings_of(context).settings.kafka)):
+        words = (command.moderator, command.command, command.subject, command.reason)
+        shown = (f"{at:%Y-%m-%d %H:%M:%S}", *words, command.decision_id or "")
+        table.add_row(*map(Text, shown))
+    out.print(table, crop=False)
+
+
+def _command(
+    context: typer.Context,
+    word: str,
+    named: str,
+    reason: str,
+    moderator: str,
+    about: str | None,
+) -> None:
+    from bot.moderation import give, subject_of
+    from schemas.control import ModerationCommanded
+
+    settings = settings_of(context).settings
+    command = ModerationCommanded(
+        command=word,
+        subject=subject_of(word, named),
+        reason=reason,
+        moderator=_said(moderator, "--as"),
+        decision_id=about,
+    )
+    _said(reason, "--reason")
+    _tell(run(give(settings.kafka, settings.bot.account_id, command)))
+
+
+def _about_reply(
+    context: typer.Context,
+    what: str,
+    word: str,
+    reason: str,
+    moderator: str,
+    text: str | None,
+    *,
+    private: bool,
+    wait: bool,
+) -> None:
+    settings = settings_of(context).settings
+    who, why = _said(moderator, "--as"), _said(reason, "--reason")
+    main = _on_reply(
+        settings.kafka, settings.bot.account_id, what, (word, why, who, text), private, wait
+    )
+    given, told = run(main)
+    _tell(given)
+    if told:
+        out.print(Text(told), soft_wrap=True)
+
+
+async def _on_reply(
+    kafka: "KafkaSettings",
+    bot_id: str,
+    what: str,
+    said: tuple[str, str, str, str | None],
+    private: bool,
+    wait: bool,
+) -> tuple["Given", str]:
+    """Find the reply, command, and perhaps wait. Raises ``Trouble``; then nothing is written."""
+    from bot.clients import options
+    from bot.explain.find import Subject, find
+    from bot.moderation import give
+    from consumers.reader import range_reader
+    from schemas.control import ModerationCommanded
+
+    word, reason, moderator, text = said
+    async with range_reader(kafka.bootstrap_servers, options(kafka)) as reader:
+        decided = await find(reader, Subject.of(what), private=private)
+        command = ModerationCommanded(
+            command=word,
+            subject=f"reply:{(*decided.data.reply_ids, decided.data.decision_id)[0]}",
+            reason=reason,
+            moderator=moderator,
+            decision_id=decided.data.decision_id,
+            text=text,
+        )
+        given, began = await give(kafka, bot_id, command, decided), time.monotonic()
+        if not wait:
+            return given, ""
+        done = await _obeyed(reader, given)
+    if done is None:
+        raise Trouble(
+            f"no worker obeyed within {WAIT_S:.0f} s; the command stands and is obeyed later.",
+            where=str(given.review),
+            todo="Does a worker run, and keep up?",
+            status=3,
+        )
+    took, data = time.monotonic() - began, done.data
+    return given, f"{data.outcome.value} ({data.reason}) after {took:.2f} s: {data.decision_id}"
+
+
+async def _obeyed(reader: object, given: "Given") -> "Decided | None":
+    """The decision that a command about a reply came to; none where it takes too long."""
+    import asyncio
+
+    from bot.explain.find import Subject, look
+    from consumers.reader import RangeReader
+
+    assert isinstance(reader, RangeReader)  # noqa: S101 - ours
+    subject, until = Subject(str(given.review), given.review), time.monotonic() + WAIT_S
+    since_ms = round(time.time() * 1000) - 60_000
+    while time.monotonic() < until:
+        hits = await look(reader, subject, private=True, since_ms=since_ms)
+        if hits.newest is not None:
+            return hits.newest
+        await asyncio.sleep(LOOK_S)
+    return None
+
+
+async def _log(kafka: "KafkaSettings") -> "list[tuple[datetime, ModerationCommanded]]":
+    from bot.clients import options
+    from consumers.reader import Range, range_reader
+    from schemas.codec import Undecodable, decode
+    from schemas.names import BOT_MODERATION_LOG
+
+    found = []
+    async with range_reader(kafka.bootstrap_servers, options(kafka)) as reader:
+        async for record in reader.read(Range(BOT_MODERATION_LOG)):
+            try:
+                data: ModerationCommanded = decode(record).data
+            except Undecodable as error:
+                err.print(Text(f"offset {record.offset} can't be read: {error.code}"))
+                continue
+            found.append((datetime.fromtimestamp(record.timestamp_ms / 1000, UTC), data))
+    return found
+
+
+def _said(text: str, option: str) -> str:
+    if not text.strip():
+        raise Trouble("it may not be empty.", where=option, todo="Say it in words.", status=2)
+    return text
+
+
+def _tell(given: "Given") -> None:
+    command = given.command
+    told = f"{command.command} {command.subject}, by {command.moderator}: command {given.id}"
+    out.print(Text(told), soft_wrap=True)

@@ -1,0 +1,175 @@
+"""Commands of moderators, given: written down once, with everything that obeys them.
+
+In: who commands what, why, and on which subject. Out: the command on ``bot.moderation`` (of each
+subject only the last counts) and on ``bot.moderation-log`` (which keeps them all); of one about a
+reply also the ``ReviewAsked`` that has it obeyed, on ``bot.reviews`` in the conversation of the
+reply, where it is an input like any other: one outcome, exactly once, also where no worker runs
+now. All of it in one transaction, so that nothing is obeyed that is not on the trail.
+Next: ``bot/review_handler.py``, ``bot/views/moderation.py``.
+"""
+
+import asyncio
+import uuid
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime
+
+from aiokafka import AIOKafkaProducer
+from aiokafka.errors import KafkaError
+
+from bot.clients import options
+from bot.errors import Trouble
+from bot.explain.case import Decided
+from bot.observe import Position
+from bot.publishing import source_of
+from bot.settings import KafkaSettings
+from consumers.closing import bounded
+from consumers.errors import BrokerUnreachable
+from schemas import codec, names
+from schemas.codes import Outcome
+from schemas.control import Moderation, ModerationCommanded
+from schemas.envelope import Envelope
+from schemas.ids import follow_up_id
+from schemas.record import Output
+from schemas.reviews import PostChanged, ReviewAsked
+from schemas.topics import MAX_REQUEST_BYTES
+
+TRANSACTIONAL_ID = "twite.moderate"  # and a random part: moderators don't fence each other
+TIMEOUT_S = 15.0
+SURFACES = frozenset({"everything", "mentions", "direct-messages"})
+_OF_SOMEBODY = ("account:", "conversation:")
+
+
+@dataclass(frozen=True, slots=True)
+class Given:
+    """A command that was written. ``review``: the input that has it obeyed, if any."""
+
+    id: str
+    command: ModerationCommanded
+    review: Position | None = None
+
+
+def subject_of(command: str, named: str) -> str:
+    """The subject that a command is written on. Pauses and cancellations have subjects of their
+    own, or they would undo a block. Raises ``Trouble``."""
+    somebody = any(named.startswith(kind) and len(named) > len(kind) for kind in _OF_SOMEBODY)
+    if command in ("stop", "resume") and named in SURFACES:
+        return named
+    if command in ("block", "unblock") and somebody:
+        return named
+    if command in ("pause", "resume") and somebody:
+        return f"pause:{named}"
+    if command == "cancel" and somebody:
+        return f"cancel:{named}"
+    wanted = "everything, mentions or direct-messages" if command == "stop" else ""
+    wanted = wanted or "account:ID or conversation:ID"
+    if command == "resume":
+        wanted += ", everything, mentions or direct-messages"
+    raise Trouble(f"{named!r} is nothing to {command}.", todo=f"Name {wanted}.", status=2)
+
+
+def about_reply(decided: Decided, command: ModerationCommanded, event_id: str) -> ReviewAsked:
+    """What has a command about the reply of a decision obeyed. Raises ``Trouble``."""
+    data = decided.data
+    if data.outcome not in (Outcome.REPLIED, Outcome.CORRECTED) or data.source_ref is None:
+        what = f"that decision said nothing: it ended as {data.outcome.value}."
+        raise Trouble(what, where=data.decision_id, todo="Name one that replied, or its reply.")
+    if data.conversation_id is None:
+        raise Trouble("that decision names no conversation.", where=data.decision_id)
+    source = data.source_ref
+    return ReviewAsked(
+        conversation_id=data.conversation_id,
+        source=source,
+        decision_id=data.decision_id,
+        private=decided.private,
+        change=PostChanged(uri=source.uri, revision=source.revision, at=datetime.now(UTC)),
+        moderation=Moderation(
+            id=event_id,
+            command=command.command,
+            subject=command.subject,
+            moderator=command.moderator,
+            reason=command.reason,
+        ),
+        text=command.text,
+    )
+
+
+async def give(
+    kafka: KafkaSettings, bot_id: str, command: ModerationCommanded, about: Decided | None = None
+) -> Given:
+    """Write a command; ``about``: the decision whose reply it is about.
+
+    Raises ``Trouble`` and ``BrokerUnreachable``: then nothing of it counts.
+    """
+    event_id = str(uuid.uuid4())
+    outputs = list(_outputs(bot_id, command, event_id))
+    if about is not None:
+        review = about_reply(about, command, event_id)
+        outputs.append(_review(bot_id, review, event_id, about.record.partition))
+    try:
+        async with _producer(kafka) as producer, asyncio.timeout(TIMEOUT_S):
+            *_, last = await _written(producer, outputs)
+    except (KafkaError, TimeoutError, AssertionError) as error:
+        what = f"the command could not be written ({type(error).__name__}); nothing was done."
+        raise Trouble(what, todo="Look at the brokers and the rights of this user.") from error
+    return Given(event_id, command, last if about is not None else None)
+
+
+def _outputs(bot_id: str, command: ModerationCommanded, event_id: str) -> Sequence[Output]:
+    envelope = _envelope(bot_id, names.MODERATION_COMMANDED, event_id)
+    topics = (names.BOT_MODERATION, names.BOT_MODERATION_LOG)
+    return [codec.encode(topic, command.subject, envelope, command) for topic in topics]
+
+
+def _review(bot_id: str, review: ReviewAsked, event_id: str, partition: int) -> Output:
+    own_id = follow_up_id(event_id, "review", review.source.uri)
+    envelope = _envelope(bot_id, names.REVIEW_ASKED, own_id, cause=event_id)
+    made = codec.encode(names.BOT_REVIEWS, review.conversation_id, envelope, review)
+    return replace(made, partition=partition)
+
+
+def _envelope(bot_id: str, kind: str, event_id: str, cause: str | None = None) -> Envelope:
+    return Envelope(
+        id=event_id,
+        source=source_of(bot_id),
+        type=kind,
+        time=datetime.now(UTC),
+        causationid=cause,
+        correlationid=cause,
+    )
+
+
+async def _written(producer: AIOKafkaProducer, outputs: Sequence[Output]) -> list[Position]:
+    """One transaction; a refused send that nobody awaited would still commit the rest."""
+    await producer.begin_transaction()
+    places = []
+    for one in outputs:
+        sent = await producer.send_and_wait(
+            one.topic, one.value, one.key, partition=one.partition, headers=list(one.headers)
+        )
+        places.append(Position(sent.topic, sent.partition, sent.offset))
+    await producer.commit_transaction()
+    return places
+
+
+@asynccontextmanager
+async def _producer(kafka: KafkaSettings) -> AsyncIterator[AIOKafkaProducer]:
+    """Raises ``BrokerUnreachable``."""
+    client = AIOKafkaProducer(
+        bootstrap_servers=kafka.bootstrap_servers,
+        transactional_id=f"{TRANSACTIONAL_ID}.{uuid.uuid4()}",
+        transaction_timeout_ms=round(TIMEOUT_S * 1000),
+        max_request_size=MAX_REQUEST_BYTES,
+        **options(kafka),
+    )
+    try:
+        async with asyncio.timeout(TIMEOUT_S):
+            await client.start()
+    except (KafkaError, TimeoutError, OSError) as error:
+        await bounded(client.stop())
+        raise BrokerUnreachable(kafka.bootstrap_servers, error) from error
+    try:
+        yield client
+    finally:
+        await bounded(client.stop())

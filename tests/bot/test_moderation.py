@@ -1,0 +1,33 @@
+"""``bot.moderation``: which subject a command is written on, and what has it obeyed."""
+
+import pytest
+
+from bot.errors import Trouble
+from bot.moderation import subject_of
+
+
+@pytest.mark.parametrize(
+    ("command", "named", "subject"),
+    [
+        ("block", "account:a", "account:a"),
+        ("unblock", "conversation:c", "conversation:c"),
+        ("stop", "everything", "everything"),
+        ("resume", "direct-messages", "direct-messages"),
+        ("pause", "account:a", "pause:account:a"),
+        ("resume", "account:a", "pause:account:a"),
+        ("cancel", "conversation:c", "cancel:conversation:c"),
+    ],
+)
+def test_what_may_stand_beside_a_block_has_a_subject_of_its_own(
+    command: str, named: str, subject: str
+) -> None:
+    assert subject_of(command, named) == subject
+
+
+@pytest.mark.parametrize(
+    ("command", "named"),
+    [("block", "everything"), ("stop", "account:a"), ("pause", "account:"), ("cancel", "a")],
+)
+def test_what_makes_no_sense_is_refused(command: str, named: str) -> None:
+    with pytest.raises(Trouble, match="nothing to"):
+        subject_of(command, named)
