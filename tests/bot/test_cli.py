@@ -386,3 +386,12 @@ def test_who_is_not_addressed_may_have_another_account_id(
     assert f"skipped, {reason}" in told.out
     assert told.err.count("hint: this was written to the account our-bot-7") == hints
     assert told.err.count("bot.account_id") == hints
+
+
+@pytest.mark.parametrize("missing", ["--as", "--reason"])
+def test_a_command_of_a_moderator_says_who_and_why(missing: str) -> None:
+    said = {"--as": "anna", "--reason": "rude"} | {missing: " "}
+    words = [word for pair in said.items() for word in pair]
+    result = CliRunner().invoke(app, ["moderate", "block", "account:a", *words])
+    assert isinstance(result.exception, Trouble)
+    assert missing in str(result.exception)

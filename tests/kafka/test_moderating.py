@@ -14,8 +14,8 @@ from infra.broker import LocalBroker
 from infra.topics import create_topics
 from schemas.codes import Outcome as Kind
 from schemas.codes import SkipReason
-from tests.kafka.platform import Platform, platform
-from tests.kafka.test_taking_back import reply_id, retracts, settings_on, texts_now, working
+from tests.kafka.platform import Platform, platform, texts_now
+from tests.kafka.test_taking_back import reply_id, retracts, settings_on, working
 
 pytestmark = pytest.mark.kafka
 WHO = ("--as", "anna", "--reason", "rude")
