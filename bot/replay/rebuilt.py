@@ -196,7 +196,7 @@ class RebuiltCase:
         async def ask(asked: Asked, correction: Correction | None = None) -> Decision:
             async def decide(asked: Asked) -> policy.Verdict:
                 verdict, rules = await corrections.decide(
-                    asked, settings, knowledge, None, correction, self._now()
+                    asked, settings, knowledge, None, correction, self._now
                 )
                 if isinstance(verdict, policy.Skip):
                     return verdict, rules
