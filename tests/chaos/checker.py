@@ -128,7 +128,7 @@ def check(evidence: Evidence) -> list[Violation]:
     found = [violation for one in checks for violation in one()]
     found += [
         Violation(*wrong)
-        for wrong in revisions.check(evidence.outputs, evidence.told, drained=evidence.drained)
+        for wrong in revisions.check(evidence.outputs, log.heard(), drained=evidence.drained)
     ]
     found += _readers_agree(evidence)
     found += _nothing_open(evidence)
@@ -140,6 +140,10 @@ def check(evidence: Evidence) -> list[Violation]:
 def counts(violations: Iterable[Violation]) -> Counter[str]:
     """How many of each kind."""
     return Counter(violation.kind for violation in violations)
+
+
+def _is_spoiled(decision: Decision) -> bool:
+    return decision.outcome == "dead_lettered" and decision.reason in SPOILED
 
 
 def _at(key: Key) -> str:
@@ -259,7 +263,7 @@ class _Log:
             original = self._inputs.get(decision.input)
             if original is None or decision.reason == "duplicate":
                 continue
-            if decision.outcome == "dead_lettered" and decision.reason in SPOILED:
+            if _is_spoiled(decision):
                 spoiled += 1
             elif not _is_expected(decision, original.expect):
                 got = f"{decision.outcome} {decision.reason or ''}".strip()
@@ -269,6 +273,13 @@ class _Log:
                 f"{spoiled} good inputs are dead letters, faults spoiled {self._evidence.spoiled}"
             )
             yield Violation("wrong", "all", detail)
+
+    def heard(self) -> list[Told]:
+        """What the feed says of posts, but for records that faults have made dead letters, and
+        repeats of these: an edit corrects nothing as long as it is a dead letter."""
+        dead = {d.id for d in self._all_decisions() if _is_spoiled(d)}
+        deaf = {d.input for d in self._all_decisions() if d.id in dead or d.duplicate_of in dead}
+        return [one for one in self._evidence.told if one.key not in deaf]
 
     def repeats(self) -> Iterator[Violation]:
         first: dict[tuple[object, ...], Input] = {}

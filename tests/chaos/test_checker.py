@@ -21,6 +21,7 @@ from tests.chaos.facts import (
     Commit,
     Input,
     Raw,
+    Told,
     decision_id,
     digest,
     input_fact,
@@ -396,6 +397,20 @@ def test_what_faults_spoiled_may_be_a_dead_letter_and_no_more(reason: str) -> No
     kinds = [v.kind for v in check(log.evidence(spoiled=1))]
     assert kinds == ["torn"], "its dead letter is missing, but the outcome is allowed"
     assert "wrong" in {v.kind for v in check(log.evidence())}
+
+
+def test_an_edit_that_faults_made_a_dead_letter_corrects_nothing() -> None:
+    """Its newer revision reached nobody; one that was skipped as an edit must have corrected."""
+    log = Log(1)
+    reply = log.pick(random.Random(1), REPLIES, part=1)
+    uri = json.loads(reply.value or b"")["in_reply_to"]["uri"]
+    other = log.pick(random.Random(1), AUDITS, outcome="skipped", reason="own-post")
+    where = json.loads(other.value or b"")["input"]
+    key = (where["topic"], where["partition"], where["offset"])
+    told = [Told(key, uri, 2, "@twite something else entirely")]
+    assert "stale" in found(log.evidence(told=told))
+    log.edit(other, outcome="dead_lettered", reason="retries-exhausted")
+    assert "stale" not in found(log.evidence(told=told, spoiled=1))
 
 
 def test_also_a_repeat_of_what_is_gone_names_the_first() -> None:
