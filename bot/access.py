@@ -1,22 +1,23 @@
 """Who needs which rights on Kafka, and nothing more, as access lists.
 
-In: a role (``worker``, ``sealer``, ``auditor``, ``replay``) and a principal. Out: the lines of
-``kafka-acls.sh`` that give it exactly that. ``docs/operating.md`` says the same to people.
+In: a role (``worker``, ``sealer``, ``auditor``, ``moderator``, ``replay``) and a principal. Out: the
+lines of ``kafka-acls.sh`` that give it exactly that. ``docs/operating.md`` says the same to people.
 Next: ``bot/cli/topics.py``.
 """
 
 import shlex
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Final, Literal
 
 from bot.handlers import INPUT_TOPICS, OUTPUT_TOPICS
+from bot.moderation import TRANSACTIONAL_ID as MODERATING
 from bot.sealing.sealer import GROUP as SEALING
 from bot.sealing.seals import SEALED
 from schemas import names
 
 Kind = Literal["topic", "group", "transactional-id"]
-ROLES: Final = ("worker", "sealer", "auditor", "replay")
+ROLES: Final = ("worker", "sealer", "auditor", "moderator", "replay")
 _READ_BACK = (names.BOT_REPLIES, names.BOT_DIRECT_REPLIES, *SEALED)
 _WHOLE = (names.FEED_ACCOUNTS, names.BOT_MODERATION)
 
@@ -41,13 +42,12 @@ class Right:
 
 def rights_of(role: str, group_id: str) -> list[Right]:
     """What a role needs, in order. Raises ``KeyError`` for no role."""
-    made = {"worker": _worker, "sealer": _sealer, "auditor": _auditor, "replay": _replay}
-    return sorted(set(made[role](group_id)))
+    return sorted(set(_RIGHTS[role](group_id)))
 
 
 def _worker(group_id: str) -> Iterator[Right]:
     yield from _topics("Read", (*INPUT_TOPICS, *_WHOLE, *_READ_BACK))
-    yield from _topics("Write", (*OUTPUT_TOPICS, names.BOT_DIRECT_ACTIVITY))
+    yield from _topics("Write", (*OUTPUT_TOPICS, names.BOT_DIRECT_ACTIVITY, names.BOT_HELD))
     yield Right("group", group_id, "Read")
     yield Right("transactional-id", f"{group_id}.", "Write", prefixed=True)
 
@@ -63,6 +63,14 @@ def _auditor(_: str) -> Iterator[Right]:
     yield from _topics("Read", (*SEALED, names.BOT_AUDIT_SEALS))
 
 
+def _moderator(_: str) -> Iterator[Right]:
+    """It finds replies on the audit, and sees those that are held; never what people wrote."""
+    yield from _topics("Read", (*SEALED, names.BOT_HELD, names.BOT_MODERATION_LOG))
+    commanded = (names.BOT_MODERATION, names.BOT_MODERATION_LOG, names.BOT_REVIEWS)
+    yield from _topics("Write", commanded)
+    yield Right("transactional-id", f"{MODERATING}.", "Write", prefixed=True)
+
+
 def _replay(_: str) -> Iterator[Right]:
     """It joins no group; ``rebuilt`` reads everything that a worker remembers things from."""
     yield from _topics("Read", (*INPUT_TOPICS, *_WHOLE, *_READ_BACK, names.BOT_REPLAYS))
@@ -72,3 +80,12 @@ def _replay(_: str) -> Iterator[Right]:
 def _topics(operation: Literal["Read", "Write"], topics: tuple[str, ...]) -> Iterator[Right]:
     for topic in topics:
         yield Right("topic", topic, operation)
+
+
+_RIGHTS: Final[Mapping[str, Callable[[str], Iterator[Right]]]] = {
+    "worker": _worker,
+    "sealer": _sealer,
+    "auditor": _auditor,
+    "moderator": _moderator,
+    "replay": _replay,
+}

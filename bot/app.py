@@ -24,7 +24,7 @@ import structlog
 
 from bot import interpreter
 from bot.activity import Activity, tell
-from bot.clients import cluster_id, lossy_sender, options, require_topics
+from bot.clients import cluster_id, lossy_sender, options, require_topics, sure_sender
 from bot.guards import require_fit
 from bot.handler import utc_now
 from bot.handlers import (
@@ -35,6 +35,7 @@ from bot.handlers import (
     WEIGHTS,
     Handlers,
 )
+from bot.held import HeldLog
 from bot.http import Status, application, serving
 from bot.known import CURRENT_S, WISHES
 from bot.language import detector
@@ -49,6 +50,7 @@ from bot.remembering import views_of
 from bot.settings import Settings
 from bot.templates import chosen, load_prompts
 from bot.version import code_version
+from bot.views.moderation import ModerationView
 from bot.wiring import engine_of, setup_of
 from consumers.backoff import full_jitter
 from consumers.config import WorkerConfig
@@ -219,7 +221,8 @@ async def _work(
         return
     group = f"{settings.kafka.group_id}/{settings.bot.account_id}"
     quotas = quotas_of(settings.limits, group)
-    presence = running.shown.presence = presence_of(settings)
+    presence, held = presence_of(settings), HeldLog()
+    running.shown.presence = presence
     handlers = Handlers(
         setup_of(settings, cluster),
         engine,
@@ -230,6 +233,7 @@ async def _work(
         quotas=quotas,
         activity=running.activity,
         presence=presence,
+        held=held,
     )
     worker = Worker(
         worker_config(settings),
@@ -242,9 +246,14 @@ async def _work(
         metrics=running.metrics,
     )
     running.worker = worker
+    if views is not None:  # what waits for a moderator hears of a command at once
+        views.on_change(ModerationView.name, worker.look_again)
     tasks = [
         asyncio.create_task(_stop_when(stopping, worker), name="stop the worker"),
         asyncio.create_task(_tell_when_ready(worker), name="tell when ready"),
+        asyncio.create_task(
+            held.run(functools.partial(sure_sender, settings.kafka)), name="tell what is held"
+        ),
         asyncio.create_task(tell(running.activity, worker.state), name="tell what is going on"),
     ]
     if presence is not None:

@@ -6,6 +6,7 @@ use these: its transactional clients are the runtime's own.
 """
 
 import asyncio
+import functools
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager
 from typing import Any
@@ -69,20 +70,30 @@ async def lossy_sender(
         **options(kafka),
     )
     await _start(client.start(), client.stop, kafka)
-
-    async def send(output: Output) -> object:
-        return await client.send_and_wait(
-            output.topic,
-            output.value,
-            key=output.key,
-            partition=output.partition,
-            headers=list(output.headers),
-        )
-
     try:
-        yield send
+        yield functools.partial(_send, client)
     finally:
         await _stop(client.stop())
+
+
+@asynccontextmanager
+async def sure_sender(
+    kafka: KafkaSettings,
+) -> AsyncIterator[Callable[[Output], Awaitable[object]]]:
+    """What writes records outside of transactions, each once for all that it can tell. Raises
+    ``BrokerUnreachable``."""
+    async with producer(kafka) as client:
+        yield functools.partial(_send, client)
+
+
+async def _send(client: AIOKafkaProducer, output: Output) -> object:
+    return await client.send_and_wait(
+        output.topic,
+        output.value,
+        key=output.key,
+        partition=output.partition,
+        headers=list(output.headers),
+    )
 
 
 @asynccontextmanager

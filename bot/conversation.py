@@ -33,12 +33,13 @@ from schemas.replies import ReplyCreated
 
 @dataclass(frozen=True, slots=True)
 class Decision:
-    """The one outcome of an input: its replies (none: skipped), the record of it, and the posts
-    that were looked at."""
+    """The one outcome of an input: its replies (none: skipped), the record of it, the posts that
+    were looked at, and ``trace``: what led to it, so that it can be looked at again later."""
 
     replies: tuple[ReplyCreated, ...]
     record: DecisionRecorded
     context: tuple[ContextPost, ...] = ()
+    trace: Trace | None = None
 
     @property
     def outcome(self) -> Outcome:
@@ -104,7 +105,7 @@ async def _made(
     trace = trace.judged(rules)
     watch.lap("policy")
     if isinstance(verdict, policy.Skip):
-        return _skipped(trace, setup, now(), verdict.reason)
+        return skipped(trace, setup, now(), verdict.reason)
 
     question, post = verdict.question, post_of(verdict.question)
     context = gather(question, setup.bot, setup.limits, knowledge)
@@ -121,15 +122,15 @@ async def _made(
     tried = await _ask(trace, composed, post, tongue, setup, engine, watch, watcher)
     trace = trace.tried(tried.generation, tried.sampling, engine.describe(), tried.rules)
     if tried.fault is not None:
-        return _skipped(trace, setup, now(), SkipReason.NO_ANSWER)
+        return skipped(trace, setup, now(), SkipReason.NO_ANSWER)
 
     trace, reason = second_look(trace, asked, setup, knowledge, now())
     watch.lap("second-look")
     if reason is not None:
-        return _skipped(trace, setup, now(), reason)
+        return skipped(trace, setup, now(), reason)
     replies = _reply(trace, composed, tried, post, tongue, setup, now())
     watch.lap("reply")
-    return _replied(trace, setup, now(), replies)
+    return replied(trace, setup, now(), replies)
 
 
 def source_of(trace: Trace) -> Post | Message:
@@ -221,19 +222,19 @@ def _confirmed(trace: Trace, setup: Setup, now: datetime) -> Decision:
     said = Checked(FORGOTTEN, (Said(FORGOTTEN),), ())
     post, decision = source_of(trace), id_of(trace.asked, setup)
     replies = make(post, trace.context, said, setup.bot, decision, now, langs=("en",))
-    return _replied(
-        trace.judged((RuleVerdict(name="forget", verdict="done"),)), setup, now, replies
-    )
+    return replied(trace.judged((RuleVerdict(name="forget", verdict="done"),)), setup, now, replies)
 
 
-def _skipped(trace: Trace, setup: Setup, now: datetime, reason: SkipReason) -> Decision:
+def skipped(trace: Trace, setup: Setup, now: datetime, reason: SkipReason) -> Decision:
+    """Nothing is said."""
     record = decision_record(trace, setup, now, Outcome.SKIPPED, reason)
-    return Decision((), record, trace.context)
+    return Decision((), record, trace.context, trace)
 
 
-def _replied(
+def replied(
     trace: Trace, setup: Setup, now: datetime, replies: tuple[ReplyCreated, ...]
 ) -> Decision:
+    """These are said."""
     ids = tuple(reply.reply_id for reply in replies)
     record = decision_record(trace, setup, now, Outcome.REPLIED, reply_ids=ids)
-    return Decision(replies, record, trace.context)
+    return Decision(replies, record, trace.context, trace)

@@ -18,16 +18,19 @@ from datetime import UTC, datetime
 import structlog
 
 from bot import policy
+from bot.approval import Approval
 from bot.audience import ForAll, audience_of, is_confidential
 from bot.audit import dead_letter_record
 from bot.changes import Changes
 from bot.conversation import Decision, answer
 from bot.echoes import Echoes
+from bot.held import HeldLog
 from bot.knowledge import Knowledge, KnowledgeUnavailable
 from bot.memory import NoKnowledge
 from bot.presence import Presence
 from bot.publishing import Place, Publishing
 from bot.quotas import Quotas, QuotasUnavailable
+from bot.standing import cause_of
 from bot.values import Asked, Setup, Source, conversation_of, written
 from consumers.handler import GiveUp, Job, RetryLater
 from consumers.lanes import NO_SHARE, Share
@@ -66,8 +69,8 @@ class BotHandler:
     ``knowledge`` is shared by the handlers of all topics of the partition (none: what passes
     through this one); ``quotas`` and ``echoes`` by all handlers (none: no limits); ``changes``
     makes what ``bot.references`` is told of a decision (none: nothing); ``presence`` shows private
-    talks that an answer is on its way (none: nobody sees it). ``now`` and ``counter``
-    (seconds) are the clocks.
+    talks that an answer is on its way (none: nobody sees it); ``held`` tells moderators which
+    replies wait for them (none: nobody is asked). ``now`` and ``counter`` (seconds) are the clocks.
     """
 
     def __init__(
@@ -80,6 +83,7 @@ class BotHandler:
         echoes: Echoes | None = None,
         changes: Changes | None = None,
         presence: Presence | None = None,
+        held: HeldLog | None = None,
         now: Callable[[], datetime] = utc_now,
         counter: Callable[[], float] = time.perf_counter,
     ) -> None:
@@ -90,6 +94,9 @@ class BotHandler:
         self._presence = presence
         self._now = now
         self._publishing = Publishing(setup.bot.id, now)
+        self._approval = None
+        if held is not None:
+            self._approval = Approval(setup, self._knowledge, self._publishing, held)
         self._answer = functools.partial(
             answer,
             setup=setup,
@@ -116,11 +123,11 @@ class BotHandler:
         return Job(record, lane_of(asked.data), asked, share_of(asked.data))
 
     async def handle(self, job: Job, *, attempt: int) -> Sequence[Output]:
-        """The replies and the decision record. Raises ``RetryLater``, ``GiveUp`` and, where a
-        view is lost, ``StopPartition``."""
+        """The replies and the decision record. Raises ``RetryLater``, ``NotYet``, ``GiveUp`` and,
+        where a view is lost, ``StopPartition``."""
         try:
             asked = self._seen(job)
-            decision = await self._watched(asked, job.record)
+            decision = self._named(asked, await self._decided(asked, job.record))
         except RequestRefused as error:
             raise _refused(error, job.record) from error
         except EngineError as error:
@@ -147,10 +154,26 @@ class BotHandler:
         _log(record, decision.outcome, error.code, attempts)
         return letter, audit
 
+    async def _decided(self, asked: Asked, record: Record) -> Decision:
+        """The decision, approved where a moderator wants that. Raises ``NotYet``."""
+        make = functools.partial(self._watched, asked, record)
+        return await (self._approval.decided(asked, make) if self._approval else make())
+
+    def _named(self, asked: Asked, decision: Decision) -> Decision:
+        """A skip tells which command of a moderator it came of."""
+        told = decision.record
+        if told.outcome is not Outcome.SKIPPED or told.moderation is not None:
+            return decision
+        cause = cause_of(told.reason, asked, self._knowledge)
+        if cause is None:
+            return decision
+        return replace(decision, record=told.model_copy(update={"moderation": cause}))
+
     async def _watched(self, asked: Asked, record: Record) -> Decision:
         """The decision; whoever watches hears of its end, whatever came of it."""
         watcher = None
-        if self._presence is not None:
+        is_held = self._approval is not None and self._approval.is_wanted(asked)
+        if self._presence is not None and not is_held:
             watcher = self._presence.watch(asked, self._decision_id(record))
         try:
             return await self._answer(asked, watcher=watcher)

@@ -20,6 +20,7 @@ from bot.changes import Changes
 from bot.conversation import Decision, answer
 from bot.echoes import Echoes
 from bot.handler import BotHandler, utc_now
+from bot.held import HeldLog
 from bot.knowledge import Knowledge
 from bot.known import KnowledgeOfViews
 from bot.memory import NoKnowledge
@@ -75,7 +76,8 @@ class Handlers:
 
     ``views`` None: they are switched off. ``wait_s``: how long an answer waits for them.
     ``partitions``: how many the topics of a conversation have; ``max_attempts``: of a record.
-    ``activity`` counts outcomes; ``presence`` shows private talks that an answer is on its way.
+    ``activity`` counts outcomes; ``presence`` shows private talks that an answer is on its way;
+    ``held`` tells moderators which replies wait for them.
     """
 
     def __init__(
@@ -90,6 +92,7 @@ class Handlers:
         quotas: Quotas | None = None,
         activity: Activity | None = None,
         presence: Presence | None = None,
+        held: HeldLog | None = None,
         now: Callable[[], datetime] = utc_now,
         counter: Callable[[], float] = time.perf_counter,
     ) -> None:
@@ -101,6 +104,7 @@ class Handlers:
         self._quotas = quotas
         self._activity = activity
         self._presence = presence
+        self._held = held
         self._now = now
         self._counter = counter
         self._echoes = Echoes(counter=counter)
@@ -160,6 +164,7 @@ class Handlers:
             echoes=self._echoes,
             changes=self._changes,
             presence=self._presence,
+            held=self._held,
             now=self._now,
             counter=self._counter,
         )

@@ -19,6 +19,7 @@ from typing import Literal, Protocol
 
 from bot.values import Question, Seen, Source
 from schemas.audit import DecisionRecorded
+from schemas.control import Moderation
 from schemas.envelope import Envelope
 from schemas.feed import Facet, Message, Post, Ref, Visibility
 from schemas.replies import ReplyCreated
@@ -50,6 +51,20 @@ class AccountState:
 
 
 UNKNOWN_ACCOUNT = AccountState()
+
+
+@dataclass(frozen=True, slots=True)
+class Standing:
+    """The last command of a moderator on its subject. ``at_ms``: by Kafka's time, since 1970."""
+
+    moderation: Moderation
+    at_ms: int
+    text_digest: str | None = None
+    prompt: str | None = None
+
+    @property
+    def command(self) -> str:
+        return self.moderation.command
 
 
 @dataclass(frozen=True, slots=True)
@@ -205,6 +220,15 @@ class Knowledge(Protocol):
     def cancelled_ms(self, conversation_id: str, account_id: str) -> int | None:
         """When a moderator last cancelled what waited there, by Kafka's time, in ms since 1970;
         none where nobody did."""
+        ...
+
+    def has_approvals(self) -> bool:
+        """Whether any reply at all may have to be approved, or was rejected."""
+        ...
+
+    def standing(self, subjects: tuple[str, ...]) -> tuple[Standing, ...]:
+        """The last command on each of these subjects of ``bot.moderation`` that has one, in
+        their order."""
         ...
 
     # Posts of this partition: a conversation is always whole in one.

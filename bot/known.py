@@ -21,6 +21,7 @@ from bot.knowledge import (
     Kind,
     KnowledgeUnavailable,
     ReplySet,
+    Standing,
     Stored,
     Surface,
     Turn,
@@ -210,6 +211,12 @@ class KnowledgeOfViews:
     def cancelled_ms(self, conversation_id: str, account_id: str) -> int | None:
         whom = (conversation_id, account_id)
         return self._ask_again("moderation", moderation.cancelled_ms, whom)
+
+    def has_approvals(self) -> bool:
+        return self._ask_again("moderation", moderation.has_approvals, None)
+
+    def standing(self, subjects: tuple[str, ...]) -> tuple[Standing, ...]:
+        return self._ask_again("moderation", moderation.standing, subjects)
 
     # Posts of this partition.
 

@@ -21,6 +21,7 @@ from bot.knowledge import (
     Kind,
     ReplyPart,
     ReplySet,
+    Standing,
     Stored,
     Surface,
     Turn,
@@ -204,6 +205,12 @@ class NoKnowledge:
 
     def cancelled_ms(self, conversation_id: str, account_id: str) -> int | None:
         return None
+
+    def has_approvals(self) -> bool:
+        return False
+
+    def standing(self, subjects: tuple[str, ...]) -> tuple[Standing, ...]:
+        return ()
 
     def latest(self, uri: str) -> Stored | None:
         return None

@@ -51,8 +51,8 @@ class Given:
 
 
 def subject_of(command: str, named: str) -> str:
-    """The subject that a command is written on. Pauses and cancellations have subjects of their
-    own, or they would undo a block. Raises ``Trouble``."""
+    """The subject that a command is written on. Pauses, cancellations and approvals have subjects
+    of their own, or they would undo a block. Raises ``Trouble``."""
     somebody = any(named.startswith(kind) and len(named) > len(kind) for kind in _OF_SOMEBODY)
     if command in ("stop", "resume") and named in SURFACES:
         return named
@@ -65,6 +65,10 @@ def subject_of(command: str, named: str) -> str:
     wanted = "everything, mentions or direct-messages" if command == "stop" else ""
     wanted = wanted or "account:ID or conversation:ID"
     if command == "resume":
+        wanted += ", everything, mentions or direct-messages"
+    if command in ("approve-first", "publish-directly"):
+        if somebody or named in SURFACES:
+            return f"approval:{named}"
         wanted += ", everything, mentions or direct-messages"
     raise Trouble(f"{named!r} is nothing to {command}.", todo=f"Name {wanted}.", status=2)
 

@@ -155,6 +155,9 @@ class BotSettings(Group):
     the message. What it answered to a turn is a turn as well."""
     talk_hours: float = Field(default=72.0, ge=0, le=87_600)
     """How long a private talk is remembered, in hours before the message."""
+    approval_hours: float = Field(default=24.0, gt=0, le=144)
+    """How long a reply waits for a moderator where replies are to be approved first (``twite
+    moderate approve-first``), in hours since it was made; then it is skipped, ``not-approved``."""
 
     @field_validator("account_id", "handle")
     @classmethod

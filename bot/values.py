@@ -72,6 +72,8 @@ class Limits:
     """Most turns of a private talk that the model sees."""
     talk_hours: float = 72.0
     """Oldest turn of a private talk that the model sees, in hours before the message."""
+    approval_hours: float = 24.0
+    """How long a reply waits at most for a moderator who is to approve it."""
 
 
 @dataclass(frozen=True, slots=True)

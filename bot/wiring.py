@@ -109,6 +109,7 @@ def setup_of(settings: Settings, cluster: str) -> Setup:
             post_tokens=bot.post_tokens,
             talk_turns=bot.talk_turns,
             talk_hours=bot.talk_hours,
+            approval_hours=bot.approval_hours,
         ),
         sampling=sampling_of(model),
         retry_temperature=model.retry_temperature,

@@ -56,6 +56,8 @@ class SkipReason(_Documented):
     )
     STOPPED = "stopped", "A moderator switched the bot off."
     CANCELLED = "cancelled", "A moderator cancelled what waited there."
+    REJECTED = "rejected", "A moderator rejected the reply before it was published."
+    NOT_APPROVED = "not-approved", "No moderator approved the reply in time."
     NO_ANSWER = "no-answer", "The model gave nothing that may be said."
     KEPT = "kept", "A post that a reply was built on changed; the reply stays as it is."
     OVERTAKEN = "overtaken", "A later change of the same post is looked at instead."

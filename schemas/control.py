@@ -11,7 +11,8 @@ class ModerationCommanded(Payload):
     """A command (takedown, correction, block, kill switch, …) on a ``subject``, its key.
 
     ``command`` stays an open word here: a worker that does not know one says so and goes on.
-    ``text`` is what a corrected reply is to say.
+    ``text`` is what a corrected reply is to say, ``text_digest`` what a reply that is approved must
+    have (``ReplyHeld``), ``prompt`` the beginning of the sha256 of the prompt file to use, in hex.
     """
 
     command: Id
@@ -20,6 +21,8 @@ class ModerationCommanded(Payload):
     moderator: Id
     decision_id: Id | None = None
     text: Str | None = None
+    text_digest: Str | None = None
+    prompt: Str | None = None
 
 
 class Moderation(Payload):

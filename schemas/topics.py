@@ -20,6 +20,7 @@ from schemas.names import (
     BOT_DEAD_LETTERS_PRIVATE,
     BOT_DIRECT_ACTIVITY,
     BOT_DIRECT_REPLIES,
+    BOT_HELD,
     BOT_MODERATION,
     BOT_MODERATION_LOG,
     BOT_REFERENCES,
@@ -41,6 +42,7 @@ __all__ = [
     "BOT_DEAD_LETTERS_PRIVATE",
     "BOT_DIRECT_ACTIVITY",
     "BOT_DIRECT_REPLIES",
+    "BOT_HELD",
     "BOT_MODERATION",
     "BOT_MODERATION_LOG",
     "BOT_REFERENCES",
@@ -160,6 +162,12 @@ _SPOKEN = (
         carries="typing and partial text of private talks; may be lost",
         types=(names.DIRECT_ACTIVITY,),
         retention_ms=_HOUR,
+        private=True,
+    ),
+    Topic(
+        name=BOT_HELD,
+        carries="replies that wait for a moderator's approval, and that they wait no more",
+        types=(names.REPLY_HELD,),
         private=True,
     ),
 )

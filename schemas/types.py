@@ -9,7 +9,7 @@ from typing import Any, Final
 
 from pydantic import BaseModel
 
-from schemas import audit, control, feed, names, replays, replies, reviews, seals
+from schemas import audit, control, feed, held, names, replays, replies, reviews, seals
 from schemas.topics import TOPICS
 
 KeyOf = Callable[[Any], str | None]
@@ -72,6 +72,7 @@ EVENT_TYPES: Final[Mapping[str, EventType]] = MappingProxyType(
             EventType(names.DIRECT_REPLY_CORRECTED, replies.ReplyCorrected, _OWN),
             EventType(names.DIRECT_REPLY_RETRACTED, replies.ReplyRetracted, _OWN),
             EventType(names.DIRECT_ACTIVITY, replies.DirectActivity, _OWN),
+            EventType(names.REPLY_HELD, held.ReplyHeld, _OWN),
             EventType(names.DECISION_RECORDED, audit.DecisionRecorded, _OWN, any_key=True),
             EventType(
                 names.MODERATION_COMMANDED, control.ModerationCommanded, attrgetter("subject")

@@ -13,6 +13,7 @@ from typing import Annotated
 import typer
 
 from bot.cli import (
+    approving,
     audit,
     bench,
     config,
@@ -77,6 +78,7 @@ app.add_typer(dead_letters.app, name="dead-letters")
 app.add_typer(audit.app, name="audit")
 app.add_typer(evidence.app, name="evidence")
 app.add_typer(model.app, name="model")
+approving.add_to(moderate.app)
 app.add_typer(moderate.app, name="moderate")
 app.add_typer(prompts.app, name="prompts")
 app.add_typer(views.app, name="views")

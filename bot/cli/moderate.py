@@ -22,7 +22,7 @@ LOOK_S = 0.05
 
 app = typer.Typer(
     no_args_is_help=True,
-    help="Take replies back or correct them, block, stop, pause, cancel; see what was commanded.",
+    help="Take replies back, block, stop, pause, approve first; see what was commanded.",
     rich_markup_mode=None,
 )
 
@@ -90,7 +90,7 @@ def block(
     context: typer.Context, subject: Somebody, reason: Reason, moderator: Who, about: About = None
 ) -> None:
     """No answers to an account or in a conversation, until it is unblocked."""
-    _command(context, "block", subject, reason, moderator, about)
+    command(context, "block", subject, reason, moderator, about)
 
 
 @app.command()
@@ -98,7 +98,7 @@ def unblock(
     context: typer.Context, subject: Somebody, reason: Reason, moderator: Who, about: About = None
 ) -> None:
     """Undo a block."""
-    _command(context, "unblock", subject, reason, moderator, about)
+    command(context, "unblock", subject, reason, moderator, about)
 
 
 @app.command()
@@ -106,7 +106,7 @@ def stop(
     context: typer.Context, subject: Surface, reason: Reason, moderator: Who, about: About = None
 ) -> None:
     """The kill switch: no answers there, until it is resumed."""
-    _command(context, "stop", subject, reason, moderator, about)
+    command(context, "stop", subject, reason, moderator, about)
 
 
 @app.command()
@@ -114,7 +114,7 @@ def pause(
     context: typer.Context, subject: Somebody, reason: Reason, moderator: Who, about: About = None
 ) -> None:
     """Have what comes from an account or in a conversation wait, until it is resumed."""
-    _command(context, "pause", subject, reason, moderator, about)
+    command(context, "pause", subject, reason, moderator, about)
 
 
 @app.command()
@@ -126,7 +126,7 @@ def resume(
     about: About = None,
 ) -> None:
     """Undo a stop or a pause."""
-    _command(context, "resume", subject, reason, moderator, about)
+    command(context, "resume", subject, reason, moderator, about)
 
 
 @app.command()
@@ -134,7 +134,7 @@ def cancel(
     context: typer.Context, subject: Somebody, reason: Reason, moderator: Who, about: About = None
 ) -> None:
     """Skip what waits for its answer now, or is being answered; not what comes later."""
-    _command(context, "cancel", subject, reason, moderator, about)
+    command(context, "cancel", subject, reason, moderator, about)
 
 
 @app.command("log")
@@ -148,7 +148,7 @@ def log_(context: typer.Context) -> None:
     out.print(table, crop=False)
 
 
-def _command(
+def command(
     context: typer.Context,
     word: str,
     named: str,
@@ -164,11 +164,11 @@ def _command(
         command=word,
         subject=subject_of(word, named),
         reason=reason,
-        moderator=_said(moderator, "--as"),
+        moderator=said(moderator, "--as"),
         decision_id=about,
     )
-    _said(reason, "--reason")
-    _tell(run(give(settings.kafka, settings.bot.account_id, command)))
+    said(reason, "--reason")
+    tell(run(give(settings.kafka, settings.bot.account_id, command)))
 
 
 def _about_reply(
@@ -183,12 +183,12 @@ def _about_reply(
     wait: bool,
 ) -> None:
     settings = settings_of(context).settings
-    who, why = _said(moderator, "--as"), _said(reason, "--reason")
+    who, why = said(moderator, "--as"), said(reason, "--reason")
     main = _on_reply(
         settings.kafka, settings.bot.account_id, what, (word, why, who, text), private, wait
     )
     given, told = run(main)
-    _tell(given)
+    tell(given)
     if told:
         out.print(Text(told), soft_wrap=True)
 
@@ -270,13 +270,15 @@ async def _log(kafka: "KafkaSettings") -> "list[tuple[datetime, ModerationComman
     return found
 
 
-def _said(text: str, option: str) -> str:
+def said(text: str, option: str) -> str:
+    """The text, which may not be blank. Raises ``Trouble``."""
     if not text.strip():
         raise Trouble("it may not be empty.", where=option, todo="Say it in words.", status=2)
     return text
 
 
-def _tell(given: "Given") -> None:
+def tell(given: "Given") -> None:
+    """Print what was commanded."""
     command = given.command
     told = f"{command.command} {command.subject}, by {command.moderator}: command {given.id}"
     out.print(Text(told), soft_wrap=True)

@@ -89,7 +89,9 @@ def describe(context: typer.Context) -> None:
 @app.command()
 def acls(
     context: typer.Context,
-    role: Annotated[str, typer.Argument(metavar="ROLE", help="worker, sealer, auditor or replay.")],
+    role: Annotated[
+        str, typer.Argument(metavar="ROLE", help="worker, sealer, auditor, moderator or replay.")
+    ],
     principal: Annotated[
         str, typer.Option(metavar="NAME", help="As the brokers know it, such as User:replay.")
     ],

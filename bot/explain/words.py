@@ -50,6 +50,7 @@ _LATER: Final = {
     "second-look": "What may have changed while the answer was made.",
     "forget": "The asker had the bot forget this talk.",
     "review": "A post that the reply was built on changed: is it still right?",
+    "approval": "A moderator was to approve the reply before it was published.",
     CORRECTIONS: "Edits are no free answers: corrections have limits of their own.",
 }
 
@@ -70,6 +71,10 @@ MENDS: Final[dict[SkipReason, str]] = {
     SkipReason.LOOP: "bot.hop_limit says how often bots may answer each other.",
     SkipReason.DELETED: "Nothing: it is gone.",
     SkipReason.STOPPED: "The command resume of a moderator ends it.",
+    SkipReason.CANCELLED: "Nothing: a moderator cancelled it; what comes later is answered.",
+    SkipReason.REJECTED: "Nothing: a moderator read the reply and rejected it.",
+    SkipReason.NOT_APPROVED: "twite moderate held shows what waits; bot.approval_hours, how long.",
+    SkipReason.MODERATED: "Nothing: a moderator had the reply taken back, or corrected.",
     SkipReason.NO_ANSWER: "Look at the output below; another prompt or model may do better.",
     SkipReason.KEPT: "Nothing: the reply was found to be right still.",
     SkipReason.OVERTAKEN: "Nothing: a later change is looked at instead.",

@@ -9,8 +9,10 @@ Subjects: ``account:ID`` and ``conversation:ID`` (``block``, ``unblock``); ``eve
 ``mentions`` and ``direct-messages`` (``stop``, ``resume``). What may stand beside a block has
 subjects of its own, or the later of two commands would undo the other: ``pause:account:ID`` and
 ``pause:conversation:ID`` (``pause``, ``resume``), ``cancel:account:ID`` and
-``cancel:conversation:ID`` (``cancel``, of all that Kafka took in before the command). Commands on
-``reply:ID`` are obeyed through ``bot.reviews``, not from here.
+``cancel:conversation:ID`` (``cancel``, of all that Kafka took in before the command),
+``approval:`` before any of these and before a surface (``approve-first``, ``publish-directly``),
+``held:DECISION_ID`` (``approve``, ``reject``), ``prompt:mention`` and ``prompt:direct`` (``pin``,
+``unpin``). Commands on ``reply:ID`` are obeyed through ``bot.reviews``, not from here.
 """
 
 import json
@@ -18,13 +20,14 @@ import sqlite3
 from collections.abc import Collection
 from typing import Literal
 
-from bot.knowledge import Surface
+from bot.knowledge import Standing, Surface
 from bot.views.accounts import key_of
 from bot.views.records import event_of
 from schemas import names
+from schemas.control import Moderation
 from schemas.record import Record
 
-_SURFACES: dict[Surface, str] = {"mention": "mentions", "direct": "direct-messages"}
+SURFACES: dict[Surface, str] = {"mention": "mentions", "direct": "direct-messages"}
 _STOPPED = "SELECT 1 FROM commands WHERE subject IN ('everything', ?) AND command = 'stop'"
 _ACCOUNT = "account:"
 _BLOCKED_EACH = (
@@ -35,13 +38,23 @@ _BLOCKED = "SELECT 1 FROM commands WHERE subject = ? AND command = 'block'"
 
 _PAUSED = "SELECT 1 FROM commands WHERE subject IN (?, ?) AND command = 'pause'"
 _CANCELLED = "SELECT max(seen_ms) FROM commands WHERE subject IN (?, ?) AND command = 'cancel'"
+_STANDING = (
+    "SELECT subject, command, reason, moderator, seen_ms, id, text_digest, prompt"
+    " FROM json_each(?) AS wanted JOIN commands ON subject = wanted.value ORDER BY wanted.key"
+)
+_APPROVALS = (
+    "SELECT 1 FROM commands WHERE subject >= 'approval:' AND subject < 'approval;'"
+    " AND command = 'approve-first'"
+    " UNION ALL SELECT 1 FROM commands WHERE subject >= 'held:' AND subject < 'held;'"
+    " AND command = 'reject' LIMIT 1"
+)
 
 
 class ModerationView:
     """See the module."""
 
     name = "moderation"
-    layout = 1
+    layout = 2
     topics: tuple[str, ...] = (names.BOT_MODERATION,)
     scope: Literal["partition", "all"] = "all"
 
@@ -49,16 +62,18 @@ class ModerationView:
         db.execute(
             "CREATE TABLE commands (subject TEXT PRIMARY KEY NOT NULL, command TEXT NOT NULL,"
             " reason TEXT NOT NULL, moderator TEXT NOT NULL, decision_id TEXT,"
-            " seen_ms INTEGER NOT NULL) WITHOUT ROWID"
+            " seen_ms INTEGER NOT NULL, id TEXT NOT NULL, text_digest TEXT, prompt TEXT)"
+            " WITHOUT ROWID"
         )
 
     def apply(self, db: sqlite3.Connection, record: Record) -> None:
         if record.value is None:
             db.execute("DELETE FROM commands WHERE subject = ?", (key_of(record),))
             return
-        data = event_of(record).data
+        event = event_of(record)
+        data = event.data
         db.execute(
-            "REPLACE INTO commands VALUES (?, ?, ?, ?, ?, ?)",
+            "REPLACE INTO commands VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)",
             (
                 data.subject,
                 data.command,
@@ -66,6 +81,9 @@ class ModerationView:
                 data.moderator,
                 data.decision_id,
                 record.timestamp_ms,
+                event.envelope.id,
+                data.text_digest,
+                data.prompt,
             ),
         )
 
@@ -91,7 +109,7 @@ def is_conversation_blocked(db: sqlite3.Connection, conversation_id: str) -> boo
 
 
 def is_stopped(db: sqlite3.Connection, surface: Surface) -> bool:
-    return db.execute(_STOPPED, (_SURFACES[surface],)).fetchone() is not None
+    return db.execute(_STOPPED, (SURFACES[surface],)).fetchone() is not None
 
 
 def is_paused(db: sqlite3.Connection, whom: tuple[str, str]) -> bool:
@@ -103,6 +121,25 @@ def cancelled_ms(db: sqlite3.Connection, whom: tuple[str, str]) -> int | None:
     """When Kafka took in the last command that cancels what waits there, in ms since 1970."""
     found: int | None = db.execute(_CANCELLED, _subjects("cancel", whom)).fetchone()[0]
     return found
+
+
+def has_approvals(db: sqlite3.Connection, _: None = None) -> bool:
+    """Whether some replies are to be approved first, or one was rejected."""
+    return db.execute(_APPROVALS).fetchone() is not None
+
+
+def standing(db: sqlite3.Connection, subjects: tuple[str, ...]) -> tuple[Standing, ...]:
+    """The last command on each of them that has one, in their order."""
+    rows = db.execute(_STANDING, (json.dumps(subjects),)).fetchall()
+    return tuple(
+        Standing(
+            Moderation(id=id_, command=command, subject=subject, moderator=who, reason=why),
+            seen_ms,
+            text_digest,
+            prompt,
+        )
+        for subject, command, why, who, seen_ms, id_, text_digest, prompt in rows
+    )
 
 
 def _subjects(command: str, whom: tuple[str, str]) -> tuple[str, str]:

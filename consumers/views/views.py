@@ -182,6 +182,7 @@ class Views:
         self._open: dict[Key, OpenView] = {}
         self._users: Counter[int] = Counter()
         self._by_name: dict[int, Mapping[str, OpenView]] = {}  # until one is opened or closed
+        self._on_change: dict[str, Callable[[], None]] = {}
 
     async def start(self) -> None:
         """Waits for a broker. Raises ``DirectoryUnusable``, ``TopicMissing``,
@@ -191,6 +192,10 @@ class Views:
         await asyncio.to_thread(sweep, self._directory, unused_s)
         self._thread.start()
         await self._add(None)
+
+    def on_change(self, name: str, call: Callable[[], None]) -> None:
+        """Have ``call`` called when the views of that name have read more, on the worker's loop."""
+        self._on_change[name] = call
 
     async def open(self, partition: int) -> None:
         """Open the views of a partition, or join those who have; each call needs a ``release``,
@@ -254,7 +259,10 @@ class Views:
         for followed, said in news:
             key = (followed.store.view.name, followed.store.partition)
             if (view := self._open.get(key)) is not None:
+                moved = view.positions != said.positions
                 view.hear(said)
+                if moved and (call := self._on_change.get(view.view.name)) is not None:
+                    call()
 
 
 class _Thread:

@@ -13,10 +13,18 @@ def writes(role: str) -> set[str]:
 
 
 def test_only_the_sealer_writes_seals_and_only_a_replay_its_results() -> None:
-    assert writes("worker") == {*OUTPUT_TOPICS, "bot.direct-activity"}
+    assert writes("worker") == {*OUTPUT_TOPICS, "bot.direct-activity", "bot.held"}
     assert writes("sealer") == {"bot.audit-seals"}
     assert writes("replay") == {"bot.replays"}
     assert writes("auditor") == set()
+    assert writes("moderator") == {"bot.moderation", "bot.moderation-log", "bot.reviews"}
+
+
+def test_a_moderator_writes_as_moderators_do_and_reads_nothing_that_people_wrote() -> None:
+    rights = rights_of("moderator", "mine")
+    assert Right("transactional-id", "twite.moderate.", "Write", prefixed=True) in rights
+    reads = {one.name for one in rights if one.operation == "Read"}
+    assert reads == {"bot.audit", "bot.audit-private", "bot.held", "bot.moderation-log"}
 
 
 def test_a_worker_reads_its_inputs_and_a_replay_joins_no_group() -> None:

@@ -148,6 +148,16 @@ SAMPLES: dict[str, Json] = {
         "state": "partial",
         "text": "hel",
     },
+    names.REPLY_HELD: {
+        "decision_id": "decision:1",
+        "conversation_id": "conv:1",
+        "source_uri": "post:1",
+        "author_id": "acct:1",
+        "private": False,
+        "texts": ["hello"],
+        "text_digest": "a" * 64,
+        "held_until": TIME,
+    },
     names.DECISION_RECORDED: DECISION,
     names.MODERATION_COMMANDED: {
         "command": "takedown",

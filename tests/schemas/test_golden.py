@@ -142,8 +142,10 @@ WRITTEN: dict[str, tuple[str, bytes, bytes, Any]] = {
     "twite.bot.moderation.commanded.v1": (
         "bot.moderation",
         b"r",
-        b'{"command":"takedown","subject":"r","reason":"rude","moderator":"m","decision_id":null,'
-        b'"text":null}',
+        (
+            b'{"command":"takedown","subject":"r","reason":"rude","moderator":"m",'
+            b'"decision_id":null,"text":null,"text_digest":null,"prompt":null}'
+        ),
         ModerationCommanded(command="takedown", subject="r", reason="rude", moderator="m"),
     ),
 }

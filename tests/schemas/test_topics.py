@@ -19,6 +19,7 @@ CONTRACT = {
     "bot.replies": ("conversation", "delete"),
     "bot.direct-replies": ("conversation", "delete"),
     "bot.direct-activity": ("conversation", "delete"),
+    "bot.held": ("conversation", "delete"),
     "bot.audit": ("conversation", "delete"),
     "bot.audit-private": ("conversation", "delete"),
     "bot.audit-seals": ("sealed partition", "delete"),
@@ -38,7 +39,12 @@ def test_the_table_is_that_of_the_design() -> None:
 
 
 def test_small_topics_have_partitions_of_their_own_and_all_others_meet() -> None:
-    assert set(TOPICS) - set(MEETING) == {"feed.accounts", "bot.moderation", "bot.moderation-log", "bot.replays"}
+    assert set(TOPICS) - set(MEETING) == {
+        "feed.accounts",
+        "bot.moderation",
+        "bot.moderation-log",
+        "bot.replays",
+    }
 
 
 def test_only_what_is_open_to_all_may_be_read_by_all() -> None:

@@ -1,0 +1,127 @@
+"""``twite moderate``: replies that are approved before they are published, and pinned prompts."""
+
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+from rich.table import Table
+from rich.text import Text
+
+from bot.cli.console import out, run, settings_of
+from bot.cli.moderate import About, Reason, Who, command, said, tell
+
+if TYPE_CHECKING:  # pydantic takes a third of a second: too long for --help
+    from bot.settings import KafkaSettings
+    from bot.waiting import Shown
+
+DIGEST = 12  # characters of a digest that are shown
+
+Anything = Annotated[
+    str,
+    typer.Argument(
+        metavar="SUBJECT",
+        help="account:ID, conversation:ID, everything, mentions or direct-messages.",
+    ),
+]
+Decision = Annotated[str, typer.Argument(metavar="DECISION", help="As `held` shows it.")]
+
+
+def add_to(app: typer.Typer) -> None:
+    """The commands, among the others of ``twite moderate``."""
+    app.command("approve-first")(approve_first)
+    app.command("publish-directly")(publish_directly)
+    app.command()(held)
+    app.command()(approve)
+    app.command()(reject)
+
+
+def approve_first(
+    context: typer.Context, subject: Anything, reason: Reason, moderator: Who, about: About = None
+) -> None:
+    """Publish no reply there that a moderator has not approved, until publish-directly."""
+    command(context, "approve-first", subject, reason, moderator, about)
+
+
+def publish_directly(
+    context: typer.Context, subject: Anything, reason: Reason, moderator: Who, about: About = None
+) -> None:
+    """Undo approve-first on that very subject; what waits only for that is published."""
+    command(context, "publish-directly", subject, reason, moderator, about)
+
+
+def held(
+    context: typer.Context,
+    reveal: Annotated[bool, typer.Option("--reveal", help="Show private texts as well.")] = False,
+) -> None:
+    """Show the replies that wait for approval, the oldest first."""
+    table = Table("decision", "digest", "until", "author", "conversation", "text", box=None)
+    for one in run(_waiting(settings_of(context).settings.kafka)):
+        data = one.data
+        text = "\n".join(data.texts)
+        if data.private and not reveal:
+            text = f"(private, {len(text)} characters)"
+        until = f"{data.held_until:%Y-%m-%d %H:%M:%S}"
+        digest = data.text_digest[:DIGEST]
+        words = (data.decision_id, digest, until, data.author_id, data.conversation_id, text)
+        table.add_row(*map(Text, words))
+    out.print(table, crop=False)
+
+
+def approve(
+    context: typer.Context,
+    decision: Decision,
+    reason: Reason,
+    moderator: Who,
+    digest: Annotated[
+        str | None, typer.Option("--digest", help="Of the text that you saw, or its beginning.")
+    ] = None,
+) -> None:
+    """Publish a reply that waits, exactly as it was shown.
+
+    Example: twite moderate approve DECISION --reason harmless --as anna
+    """
+    from bot.waiting import digest_to_approve
+
+    shown = run(_waiting(settings_of(context).settings.kafka))
+    one = digest_to_approve(shown, decision, digest)
+    _about_held(context, "approve", one, reason, moderator, one.data.text_digest)
+
+
+def reject(context: typer.Context, decision: Decision, reason: Reason, moderator: Who) -> None:
+    """Publish no reply there, whatever would be said instead."""
+    from bot.waiting import that_waits
+
+    shown = run(_waiting(settings_of(context).settings.kafka))
+    _about_held(context, "reject", that_waits(shown, decision), reason, moderator, None)
+
+
+def _about_held(
+    context: typer.Context,
+    word: str,
+    one: "Shown",
+    reason: str,
+    moderator: str,
+    digest: str | None,
+) -> None:
+    from bot.moderation import give
+    from schemas.control import ModerationCommanded
+
+    settings, decision_id = settings_of(context).settings, one.data.decision_id
+    made = ModerationCommanded(
+        command=word,
+        subject=f"held:{decision_id}",
+        reason=said(reason, "--reason"),
+        moderator=said(moderator, "--as"),
+        decision_id=decision_id,
+        text_digest=digest,
+    )
+    tell(run(give(settings.kafka, settings.bot.account_id, made)))
+
+
+async def _waiting(kafka: "KafkaSettings") -> "list[Shown]":
+    from bot.clients import options
+    from bot.waiting import waiting
+    from consumers.reader import range_reader
+
+    async with range_reader(kafka.bootstrap_servers, options(kafka)) as reader:
+        return await waiting(reader, datetime.now(UTC))
