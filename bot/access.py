@@ -1,7 +1,7 @@
 """Who needs which rights on Kafka, and nothing more, as access lists.
 
-In: a role (``worker``, ``sealer``, ``auditor``, ``moderator``, ``replay``) and a principal. Out: the
-lines of ``kafka-acls.sh`` that give it exactly that. ``docs/operating.md`` says the same to people.
+In: a role (``worker``, ``sealer``, ``auditor``, ``moderator``, ``replay``) and a principal. Out:
+the lines of ``kafka-acls.sh`` that give it exactly that. ``docs/operating.md`` says so to people.
 Next: ``bot/cli/topics.py``.
 """
 

@@ -40,6 +40,7 @@ from bot.http import Status, application, serving
 from bot.known import CURRENT_S, WISHES
 from bot.language import detector
 from bot.logs import configure_logging
+from bot.pins import Pins, pinnable
 from bot.presence import Presence
 from bot.presence_metrics import PresenceCollector
 from bot.prompt_room import require_room
@@ -88,7 +89,8 @@ async def run_worker(
     running = Running()
     status = Status(asyncio.get_running_loop(), running.state)
     stats = Status(asyncio.get_running_loop(), running.engine_stats)
-    pages = application(status, running.is_ready, running.metrics, stats, (running.shown,))
+    others = (running.shown, running.pins)
+    pages = application(status, running.is_ready, running.metrics, stats, others)
     with _signals(stopping.set), serving(settings.http, pages):
         try:
             cluster = await _unless(stopping, _try_cluster(settings, attempt=1))
@@ -121,6 +123,7 @@ class Running:
     metrics: Metrics = field(default_factory=Metrics)
     activity: Activity = field(default_factory=Activity)
     shown: PresenceCollector = field(default_factory=PresenceCollector)
+    pins: Pins = field(default_factory=Pins)
     worker: Worker | None = None
     views: Views | None = None
     engine: Engine | None = None
@@ -223,8 +226,10 @@ async def _work(
     quotas = quotas_of(settings.limits, group)
     presence, held = presence_of(settings), HeldLog()
     running.shown.presence = presence
+    setup = setup_of(settings, cluster)
+    running.pins.templates = tuple(pinnable(settings.prompts, setup, engine))
     handlers = Handlers(
-        setup_of(settings, cluster),
+        setup,
         engine,
         views=views,
         wait_s=settings.views.wait_ms / 1000,
@@ -234,6 +239,7 @@ async def _work(
         activity=running.activity,
         presence=presence,
         held=held,
+        pins=running.pins,
     )
     worker = Worker(
         worker_config(settings),

@@ -27,6 +27,7 @@ from bot.echoes import Echoes
 from bot.held import HeldLog
 from bot.knowledge import Knowledge, KnowledgeUnavailable
 from bot.memory import NoKnowledge
+from bot.pins import Pins
 from bot.presence import Presence
 from bot.publishing import Place, Publishing
 from bot.quotas import Quotas, QuotasUnavailable
@@ -70,7 +71,8 @@ class BotHandler:
     through this one); ``quotas`` and ``echoes`` by all handlers (none: no limits); ``changes``
     makes what ``bot.references`` is told of a decision (none: nothing); ``presence`` shows private
     talks that an answer is on its way (none: nobody sees it); ``held`` tells moderators which
-    replies wait for them (none: nobody is asked). ``now`` and ``counter`` (seconds) are the clocks.
+    replies wait for them (none: nobody is asked); ``pins`` knows the prompts that they may pin.
+    ``now`` and ``counter`` (seconds) are the clocks.
     """
 
     def __init__(
@@ -84,6 +86,7 @@ class BotHandler:
         changes: Changes | None = None,
         presence: Presence | None = None,
         held: HeldLog | None = None,
+        pins: Pins | None = None,
         now: Callable[[], datetime] = utc_now,
         counter: Callable[[], float] = time.perf_counter,
     ) -> None:
@@ -91,6 +94,7 @@ class BotHandler:
         self._knowledge = knowledge or NoKnowledge()
         self._echoes = echoes or Echoes(counter=counter)
         self._changes = changes
+        self._pins = pins or Pins()
         self._presence = presence
         self._now = now
         self._publishing = Publishing(setup.bot.id, now)
@@ -176,7 +180,8 @@ class BotHandler:
         if self._presence is not None and not is_held:
             watcher = self._presence.watch(asked, self._decision_id(record))
         try:
-            return await self._answer(asked, watcher=watcher)
+            setup = self._pins.setup_for(self._setup, asked.data, self._knowledge)
+            return await self._answer(asked, setup=setup, watcher=watcher)
         finally:
             if watcher is not None:
                 watcher.done()

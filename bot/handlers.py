@@ -24,6 +24,7 @@ from bot.held import HeldLog
 from bot.knowledge import Knowledge
 from bot.known import KnowledgeOfViews
 from bot.memory import NoKnowledge
+from bot.pins import Pins
 from bot.posts import PostsHandler
 from bot.presence import Presence
 from bot.publishing import Publishing
@@ -77,7 +78,7 @@ class Handlers:
     ``views`` None: they are switched off. ``wait_s``: how long an answer waits for them.
     ``partitions``: how many the topics of a conversation have; ``max_attempts``: of a record.
     ``activity`` counts outcomes; ``presence`` shows private talks that an answer is on its way;
-    ``held`` tells moderators which replies wait for them.
+    ``held`` tells moderators which replies wait for them, ``pins`` knows the prompts they may pin.
     """
 
     def __init__(
@@ -93,6 +94,7 @@ class Handlers:
         activity: Activity | None = None,
         presence: Presence | None = None,
         held: HeldLog | None = None,
+        pins: Pins | None = None,
         now: Callable[[], datetime] = utc_now,
         counter: Callable[[], float] = time.perf_counter,
     ) -> None:
@@ -105,6 +107,7 @@ class Handlers:
         self._activity = activity
         self._presence = presence
         self._held = held
+        self._pins = pins or Pins()
         self._now = now
         self._counter = counter
         self._echoes = Echoes(counter=counter)
@@ -165,6 +168,7 @@ class Handlers:
             changes=self._changes,
             presence=self._presence,
             held=self._held,
+            pins=self._pins,
             now=self._now,
             counter=self._counter,
         )
@@ -192,7 +196,7 @@ class Handlers:
 
             return await answer(
                 asked,
-                self._setup,
+                self._pins.setup_for(self._setup, asked.data, knowledge),
                 self._engine,
                 knowledge,
                 decide=decide,

@@ -38,6 +38,7 @@ from schemas.topics import MAX_REQUEST_BYTES
 TRANSACTIONAL_ID = "twite.moderate"  # and a random part: moderators don't fence each other
 TIMEOUT_S = 15.0
 SURFACES = frozenset({"everything", "mentions", "direct-messages"})
+PROMPTED = frozenset({"mention", "direct"})
 _OF_SOMEBODY = ("account:", "conversation:")
 
 
@@ -62,7 +63,10 @@ def subject_of(command: str, named: str) -> str:
         return f"pause:{named}"
     if command == "cancel" and somebody:
         return f"cancel:{named}"
+    if command in ("pin", "unpin") and named in PROMPTED:
+        return f"prompt:{named}"
     wanted = "everything, mentions or direct-messages" if command == "stop" else ""
+    wanted = wanted or ("mention or direct" if command in ("pin", "unpin") else "")
     wanted = wanted or "account:ID or conversation:ID"
     if command == "resume":
         wanted += ", everything, mentions or direct-messages"

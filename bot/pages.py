@@ -8,7 +8,7 @@ import sys
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 
-from bot import engine_metrics, policy, presence_metrics
+from bot import engine_metrics, pins, policy, presence_metrics
 from bot.settings import Known, known_fields
 from consumers.metrics import as_markdown
 from schemas.codes import SkipReason
@@ -69,6 +69,8 @@ def metrics_page() -> str:
         + as_markdown(engine_metrics.TABLE)
         + "\n## Private talks\n\nWhat they are shown while an answer is made.\n\n"
         + as_markdown(presence_metrics.TABLE)
+        + "\n## Commands of moderators\n\n"
+        + as_markdown(pins.TABLE)
     )
 
 

@@ -1,10 +1,11 @@
 """``twite moderate``: replies that are approved before they are published, and pinned prompts."""
 
+import re
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Annotated
 
 import typer
-from rich.table import Table
+from rich.padding import Padding
 from rich.text import Text
 
 from bot.cli.console import out, run, settings_of
@@ -15,6 +16,7 @@ if TYPE_CHECKING:  # pydantic takes a third of a second: too long for --help
     from bot.waiting import Shown
 
 DIGEST = 12  # characters of a digest that are shown
+HASH = re.compile(r"[0-9a-f]{8,64}")  # of a prompt file, or its beginning
 
 Anything = Annotated[
     str,
@@ -23,6 +25,7 @@ Anything = Annotated[
         help="account:ID, conversation:ID, everything, mentions or direct-messages.",
     ),
 ]
+Prompted = Annotated[str, typer.Argument(metavar="SURFACE", help="mention or direct.")]
 Decision = Annotated[str, typer.Argument(metavar="DECISION", help="As `held` shows it.")]
 
 
@@ -33,6 +36,8 @@ def add_to(app: typer.Typer) -> None:
     app.command()(held)
     app.command()(approve)
     app.command()(reject)
+    app.command()(pin)
+    app.command()(unpin)
 
 
 def approve_first(
@@ -53,18 +58,19 @@ def held(
     context: typer.Context,
     reveal: Annotated[bool, typer.Option("--reveal", help="Show private texts as well.")] = False,
 ) -> None:
-    """Show the replies that wait for approval, the oldest first."""
-    table = Table("decision", "digest", "until", "author", "conversation", "text", box=None)
+    """Show the replies that wait for approval, the oldest first: decision, digest, text."""
+    from bot.text import safe
+
     for one in run(_waiting(settings_of(context).settings.kafka)):
         data = one.data
+        digest, until = data.text_digest[:DIGEST], f"{data.held_until:%Y-%m-%d %H:%M:%S}"
+        where = f"{data.author_id} in {data.conversation_id}"
+        line = f"{data.decision_id}  {digest}  until {until}  {where}"
+        out.print(Text(line, style="bold"), soft_wrap=True)
         text = "\n".join(data.texts)
         if data.private and not reveal:
             text = f"(private, {len(text)} characters)"
-        until = f"{data.held_until:%Y-%m-%d %H:%M:%S}"
-        digest = data.text_digest[:DIGEST]
-        words = (data.decision_id, digest, until, data.author_id, data.conversation_id, text)
-        table.add_row(*map(Text, words))
-    out.print(table, crop=False)
+        out.print(Padding(Text(safe(text)), (0, 0, 0, 2)))
 
 
 def approve(
@@ -93,6 +99,35 @@ def reject(context: typer.Context, decision: Decision, reason: Reason, moderator
 
     shown = run(_waiting(settings_of(context).settings.kafka))
     _about_held(context, "reject", that_waits(shown, decision), reason, moderator, None)
+
+
+def pin(
+    context: typer.Context,
+    surface: Prompted,
+    prompt: Annotated[
+        str,
+        typer.Argument(metavar="PROMPT", help="Its name here, its file, or 8 digits of its hash."),
+    ],
+    reason: Reason,
+    moderator: Who,
+    about: About = None,
+) -> None:
+    """Have all workers use one prompt there, whatever their settings say, until it is unpinned.
+
+    A worker that has no such file says so and goes on with its own.
+    """
+    from bot.cli.prompts import prompt_named
+
+    prompts = settings_of(context).settings.prompts
+    named = prompt if HASH.fullmatch(prompt) else prompt_named(prompt, prompts).template.hash
+    command(context, "pin", surface, reason, moderator, about, prompt=named)
+
+
+def unpin(
+    context: typer.Context, surface: Prompted, reason: Reason, moderator: Who, about: About = None
+) -> None:
+    """Have the workers use the prompts of their settings again."""
+    command(context, "unpin", surface, reason, moderator, about)
 
 
 def _about_held(

@@ -155,7 +155,9 @@ def command(
     reason: str,
     moderator: str,
     about: str | None,
+    prompt: str | None = None,
 ) -> None:
+    """Give a command on what is named, and tell. Raises ``Trouble``."""
     from bot.moderation import give, subject_of
     from schemas.control import ModerationCommanded
 
@@ -166,6 +168,7 @@ def command(
         reason=reason,
         moderator=said(moderator, "--as"),
         decision_id=about,
+        prompt=prompt,
     )
     said(reason, "--reason")
     tell(run(give(settings.kafka, settings.bot.account_id, command)))

@@ -39,7 +39,7 @@ _BLOCKED = "SELECT 1 FROM commands WHERE subject = ? AND command = 'block'"
 _PAUSED = "SELECT 1 FROM commands WHERE subject IN (?, ?) AND command = 'pause'"
 _CANCELLED = "SELECT max(seen_ms) FROM commands WHERE subject IN (?, ?) AND command = 'cancel'"
 _STANDING = (
-    "SELECT subject, command, reason, moderator, seen_ms, id, text_digest, prompt"
+    "SELECT subject, command, reason, moderator, seen_ms, commands.id, text_digest, prompt"
     " FROM json_each(?) AS wanted JOIN commands ON subject = wanted.value ORDER BY wanted.key"
 )
 _APPROVALS = (

@@ -16,6 +16,10 @@ from bot.moderation import subject_of
         ("pause", "account:a", "pause:account:a"),
         ("resume", "account:a", "pause:account:a"),
         ("cancel", "conversation:c", "cancel:conversation:c"),
+        ("approve-first", "account:a", "approval:account:a"),
+        ("pin", "mention", "prompt:mention"),
+        ("unpin", "direct", "prompt:direct"),
+        ("publish-directly", "everything", "approval:everything"),
     ],
 )
 def test_what_may_stand_beside_a_block_has_a_subject_of_its_own(
@@ -26,7 +30,13 @@ def test_what_may_stand_beside_a_block_has_a_subject_of_its_own(
 
 @pytest.mark.parametrize(
     ("command", "named"),
-    [("block", "everything"), ("stop", "account:a"), ("pause", "account:"), ("cancel", "a")],
+    [
+        ("block", "everything"),
+        ("stop", "account:a"),
+        ("pause", "account:"),
+        ("cancel", "a"),
+        ("approve-first", "b"),
+    ],
 )
 def test_what_makes_no_sense_is_refused(command: str, named: str) -> None:
     with pytest.raises(Trouble, match="nothing to"):

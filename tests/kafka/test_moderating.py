@@ -1,7 +1,9 @@
 """Commands of moderators through real Kafka: obeyed once, also by a worker that starts later."""
 
 import asyncio
+import signal
 from collections.abc import Iterator
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -9,12 +11,16 @@ import pytest
 from typer.testing import CliRunner
 
 from bot.cli import app
+from bot.clients import options
 from bot.settings import KafkaSettings, Settings
+from bot.waiting import Shown, waiting
+from consumers.reader import range_reader
 from infra.broker import LocalBroker
 from infra.topics import create_topics
 from schemas.codes import Outcome as Kind
 from schemas.codes import SkipReason
 from tests.kafka.platform import Platform, platform, texts_now
+from tests.kafka.test_presence import process
 from tests.kafka.test_taking_back import reply_id, retracts, settings_on, working
 
 pytestmark = pytest.mark.kafka
@@ -106,3 +112,50 @@ async def test_what_is_paused_waits_until_it_is_resumed_or_cancelled(settings: S
             done = await people.outcome(waiting[0])
             assert done.decision.outcome is Kind.REPLIED
             await people.settled()
+
+
+async def held(kafka: KafkaSettings, conversations: set[str]) -> dict[str, Shown]:
+    """What waits in these conversations, when there is something of each."""
+    async with range_reader(kafka.bootstrap_servers, options(kafka)) as reader, asyncio.timeout(60):
+        while True:
+            now = {
+                one.data.conversation_id: one for one in await waiting(reader, datetime.now(UTC))
+            }
+            if now.keys() >= conversations:
+                return now
+            await asyncio.sleep(0.05)
+
+
+async def test_replies_wait_for_approval_also_over_a_kill(settings: Settings) -> None:
+    kafka = settings.kafka
+    async with platform(kafka, settings.bot) as people:
+        good, bad, direct = (people.asking() for _ in range(3))
+        subjects = [f"conversation:{one.conversation_id}" for one in (good, bad, direct)]
+        for subject in subjects:
+            assert (await moderate(kafka, "approve-first", subject, *WHO)).exit_code == 0
+        inputs = [await people.mention(one) for one in (good, bad, direct)]
+        with process(settings) as worker:
+            shown = await held(kafka, {one.conversation_id for one in (good, bad, direct)})
+            await people.replied(people.asking())  # nobody else waits
+            worker.send_signal(signal.SIGKILL)
+            worker.wait()
+        assert not people.landed.keys() & set(inputs)
+        ids = [shown[one.conversation_id].data.decision_id for one in (good, bad, direct)]
+        assert ids[0] in (await moderate(kafka, "held")).output
+        said = await moderate(kafka, "approve", ids[0], "--digest", "0000", *WHO)
+        assert "another text" in str(said.exception)
+        assert (await moderate(kafka, "approve", ids[0], *WHO)).exit_code == 0
+        async with working(settings):
+            approved = await people.outcome(inputs[0])
+            assert (await moderate(kafka, "reject", ids[1], *WHO)).exit_code == 0
+            rejected = await people.outcome(inputs[1])
+            await moderate(kafka, "publish-directly", subjects[2], *WHO)
+            ended = await people.outcome(inputs[2])
+            await people.settled()
+        texts = [tuple(reply.data.text for reply in one.replies) for one in (approved, ended)]
+        assert texts == [shown[one.conversation_id].data.texts for one in (good, direct)]
+        assert approved.decision.moderation.command == "approve"
+        assert (rejected.decision.reason, rejected.replies) == (SkipReason.REJECTED, ())
+        assert rejected.decision.moderation.moderator == "anna"
+        said = await moderate(kafka, "approve", ids[1], *WHO)
+        assert said.exit_code != 0

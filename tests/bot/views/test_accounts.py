@@ -122,3 +122,20 @@ def test_pauses_and_cancellations_stand_beside_blocks() -> None:
     assert knowledge.cancelled_ms("conv-2", "acc-1") is None
     log.add(command("resume", "pause:account:acc-1"))
     assert not log.knowledge().paused("conv-1", "acc-1")
+
+
+def test_whatever_command_stands_last_on_a_subject_is_told_as_it_was_given() -> None:
+    log = Log()
+    assert not log.knowledge().has_approvals()
+    log.add(command("approve-first", "approval:conversation:conv-1"))
+    approved = command("approve", "held:d-1").model_copy(update={"text_digest": "abc"})
+    log.add(approved)
+    knowledge = log.knowledge()
+    assert knowledge.has_approvals()
+    found = knowledge.standing(("held:d-1", "held:d-2", "approval:conversation:conv-1"))
+    assert [one.command for one in found] == ["approve", "approve-first"]
+    assert (found[0].text_digest, found[0].moderation.moderator) == ("abc", "mod")
+    log.add(command("publish-directly", "approval:conversation:conv-1"))
+    assert not log.knowledge().has_approvals()
+    log.add(command("reject", "held:d-1"))
+    assert log.knowledge().has_approvals()
