@@ -20,6 +20,8 @@ from model.rescoring import Scoring
 from model.slots import Slots
 from model.waiting import Waiting
 
+SHORT_STEPS = 2  # a prompt is short that is read in so many steps, alone
+
 
 class Batch:
     """The replies in work. Rows 0 to n-1 of ``slots`` belong to ``rows``, in this order.
@@ -135,19 +137,27 @@ class Batch:
                 budget -= tokens
 
     def _fill_readers(self) -> bool:
-        """Give free reading rows to those who are next; returns whether anybody reads."""
+        """Give free reading rows to those who are next; returns whether anybody reads. Prompts
+        that take many steps never have all of the rows: a short one would wait for them."""
         taken = {reader.row for reader in self._readers}
         for row in self._slots.reading_rows:
-            if row not in taken and (reply := self._next()):
+            if row not in taken and (reply := self._next(self._longest())):
                 self._begin(Reader(reply, row))
         return bool(self._readers)
 
-    def _next(self) -> Reply | None:
+    def _longest(self) -> int | None:
+        """Tokens at most of the next one to read; None: as many as there are."""
+        short = SHORT_STEPS * self._read_tokens
+        long = sum(len(one.reply.prompt_ids) > short for one in self._readers)
+        return short if long >= len(self._slots.reading_rows) - 1 else None
+
+    def _next(self, at_most: int | None) -> Reply | None:
         there = [*self._rows, *(reader.reply for reader in self._readers)]
         if len(there) >= self._limit:
             return None
         needed = sum(self._need(reply) for reply in there)
-        return self._waiting.take(self._slots.length if self._room is None else self._room - needed)
+        room = self._slots.length if self._room is None else self._room - needed
+        return self._waiting.take(room, at_most)
 
     def _need(self, reply: Reply) -> int:
         """Tokens that it may come to hold; never more than there is room for when all is free."""

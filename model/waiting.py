@@ -38,9 +38,11 @@ class Waiting(Generic[T]):
         """``size``: tokens to read; ``need``: tokens of the cache that it may come to hold."""
         self._entries.append(_Entry(item, priority, size, need))
 
-    def take(self, room: int) -> T | None:
-        """The next one, if it fits into ``room`` tokens; it is in the queue no more."""
-        at = self._next(room)
+    def take(self, room: int, at_most: int | None = None) -> T | None:
+        """The next one, if it fits into ``room`` tokens; it is in the queue no more. With
+        ``at_most`` only those with so many tokens to read are asked: the others are overtaken,
+        and hold nobody up."""
+        at = self._next(room, at_most)
         if at is None:
             return None
         for earlier in self._entries[:at]:
@@ -56,11 +58,16 @@ class Waiting(Generic[T]):
         """Everybody who waits, in the order of their arrival."""
         return [entry.item for entry in self._entries]
 
-    def _next(self, room: int) -> int | None:
-        for at, entry in enumerate(self._entries):
+    def _next(self, room: int, at_most: int | None) -> int | None:
+        asked = [
+            (at, entry)
+            for at, entry in enumerate(self._entries)
+            if at_most is None or entry.size <= at_most
+        ]
+        for at, entry in asked:
             if entry.overtaken >= self._patience:
                 return at if entry.need <= room else None
-        fitting = [(_rank(e), at) for at, e in enumerate(self._entries) if e.need <= room]
+        fitting = [(_rank(entry), at) for at, entry in asked if entry.need <= room]
         return min(fitting)[1] if fitting else None
 
 

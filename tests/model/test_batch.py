@@ -116,6 +116,24 @@ async def test_a_short_prompt_is_read_beside_a_long_one_which_goes_on(
     assert slots.calls[2:5] == [("read", 98, 6, 12), ("read", 99, 4, 8), ("move", 99, 0, 12)]
 
 
+async def test_long_prompts_never_take_all_reading_rows(
+    slots: RecordingSlots, tiny_chat: HfChatTokenizer
+) -> None:
+    """Two long ones are there first; the short one is read in the next step all the same."""
+    from model.batch import Batch
+
+    batch = Batch(slots, limit=4, end_ids=frozenset({END}), read_tokens=10)  # type: ignore[arg-type]
+    begin(batch, reply(tiny_chat, "long", 40), reply(tiny_chat, "longer", 45, first=4))
+    batch.step()
+    begin(batch, reply(tiny_chat, "short", 6, first=5))
+    slots.calls.clear()
+    batch.step()
+    assert slots.calls[:2] == [("read", 98, 4, 10), ("read", 99, 6, 0)]
+    for _ in range(20):
+        batch.step()
+    assert not batch, "the other long one had its turn"
+
+
 async def test_rows_stay_without_gaps_and_newcomers_wait_for_a_free_one(
     batch: "Batch", slots: RecordingSlots, tiny_chat: HfChatTokenizer
 ) -> None:

@@ -49,6 +49,14 @@ def test_a_smaller_one_passes_one_that_does_not_fit_but_not_for_ever() -> None:
     assert all_of(waiting, room=50) == ["big", "small 2"]
 
 
+def test_where_only_short_ones_are_asked_the_long_hold_nobody_up_and_are_next_after() -> None:
+    waiting = queue(("long", 0, 1500), *((f"short {n}", 0, 9) for n in range(4)), patience=2)
+    assert [waiting.take(100, at_most=10) for _ in range(3)] == ["short 0", "short 1", "short 2"]
+    assert waiting.take(100) == "long", "overtaken often enough"
+    assert waiting.take(100, at_most=10) == "short 3"
+    assert waiting.take(100, at_most=10) is None
+
+
 def test_those_who_went_away_are_forgotten() -> None:
     waiting = queue(("a", 0, 1), ("b", 0, 1), ("c", 0, 1))
     waiting.drop(["b"])
