@@ -47,11 +47,11 @@ from bot.prompt_room import require_room
 from bot.publishing import Publishing
 from bot.quotas import quotas_of
 from bot.recovery import finished_on_audit
+from bot.relay import relay_of
 from bot.remembering import views_of
 from bot.settings import Settings
 from bot.templates import chosen, load_prompts
 from bot.version import code_version
-from bot.views.moderation import ModerationView
 from bot.wiring import engine_of, setup_of
 from consumers.backoff import full_jitter
 from consumers.config import WorkerConfig
@@ -252,19 +252,19 @@ async def _work(
         metrics=running.metrics,
     )
     running.worker = worker
-    if views is not None:  # what waits for a moderator hears of a command at once
-        views.on_change(ModerationView.name, worker.look_again)
+    writer = functools.partial(sure_sender, settings.kafka)
     tasks = [
         asyncio.create_task(_stop_when(stopping, worker), name="stop the worker"),
         asyncio.create_task(_tell_when_ready(worker), name="tell when ready"),
-        asyncio.create_task(
-            held.run(functools.partial(sure_sender, settings.kafka)), name="tell what is held"
-        ),
+        asyncio.create_task(held.run(writer), name="tell what is held"),
         asyncio.create_task(tell(running.activity, worker.state), name="tell what is going on"),
     ]
     if presence is not None:
         opened = functools.partial(lossy_sender, settings.kafka)
         tasks.append(asyncio.create_task(presence.run(opened), name="show private talks typing"))
+    if views is not None:
+        relay = relay_of(settings.bot.account_id, handlers, views, worker.look_again)
+        tasks.append(asyncio.create_task(relay.run(writer), name="relay commands"))
     try:
         await worker.run()
     finally:

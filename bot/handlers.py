@@ -114,8 +114,15 @@ class Handlers:
         self._publishing = Publishing(setup.bot.id, now)
         self._changes = Changes(setup.bot, self._publishing, partitions)
         self._knowledge: dict[int, Knowledge] = {}
+        self.on_open: Callable[[], None] = lambda: None
+        """Called whenever the views of an assignment are open."""
         self._users: Counter[int] = Counter()
         self._prepared: set[TopicPartition] = set()
+
+    @property
+    def partitions(self) -> tuple[int, ...]:
+        """Those of which something is assigned."""
+        return tuple(self._users)
 
     def make(self, topic: str, partition: int) -> Handler:
         """The handler of one assignment."""
@@ -136,6 +143,7 @@ class Handlers:
         if self._views is not None:
             await self._views.open(source.partition)
         self._prepared.add(source)
+        self.on_open()
 
     async def release(self, source: TopicPartition) -> None:
         """For ``Worker(release=)``."""

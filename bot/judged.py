@@ -40,6 +40,8 @@ class Judged:
     decision: Decision | None = None
     checks: tuple[RuleVerdict, ...] = ()
     """The verdicts on a moderator's words; with these no answer was made."""
+    duplicate_of: str | None = None
+    """The decision on the first record of that very command."""
 
 
 def state_of(replies: ReplySet | None) -> tuple[tuple[str, str | None, bool], ...]:

@@ -169,6 +169,10 @@ class Knowledge(Protocol):
         """The input of that decision became a dead letter."""
         ...
 
+    def reviewed(self, source: str, event_id: str, decision_id: str) -> str | None:
+        """The decision on an earlier record of that very review; none where there is none."""
+        ...
+
     def replies_to(self, source_uri: str) -> ReplySet | None:
         """The reply to a post or message, whatever its revision."""
         ...

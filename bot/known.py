@@ -135,6 +135,9 @@ class KnowledgeOfViews:
     def failed(self, decision_id: str) -> None:
         self._memory.failed(decision_id)
 
+    def reviewed(self, source: str, event_id: str, decision_id: str) -> str | None:
+        return self._ask("replies", said.reviewed, source, event_id, decision_id)
+
     def replies_to(self, source_uri: str) -> ReplySet | None:
         return self.replies_to_each([source_uri]).get(source_uri)
 

@@ -206,6 +206,9 @@ class NoKnowledge:
     def cancelled_ms(self, conversation_id: str, account_id: str) -> int | None:
         return None
 
+    def reviewed(self, source: str, event_id: str, decision_id: str) -> str | None:
+        return None
+
     def has_approvals(self) -> bool:
         return False
 

@@ -111,10 +111,13 @@ async def give(
     Raises ``Trouble`` and ``BrokerUnreachable``: then nothing of it counts.
     """
     event_id = str(uuid.uuid4())
-    outputs = list(_outputs(bot_id, command, event_id))
+    reviews = []
     if about is not None:
         review = about_reply(about, command, event_id)
-        outputs.append(_review(bot_id, review, event_id, about.record.partition))
+        own_id = follow_up_id(event_id, "review", review.source.uri)
+        command = command.model_copy(update={"review_id": own_id})
+        reviews.append(_review(bot_id, review, own_id, event_id, about.record.partition))
+    outputs = [*_outputs(bot_id, command, event_id), *reviews]
     try:
         async with _producer(kafka) as producer, asyncio.timeout(TIMEOUT_S):
             *_, last = await _written(producer, outputs)
@@ -130,8 +133,7 @@ def _outputs(bot_id: str, command: ModerationCommanded, event_id: str) -> Sequen
     return [codec.encode(topic, command.subject, envelope, command) for topic in topics]
 
 
-def _review(bot_id: str, review: ReviewAsked, event_id: str, partition: int) -> Output:
-    own_id = follow_up_id(event_id, "review", review.source.uri)
+def _review(bot_id: str, review: ReviewAsked, own_id: str, event_id: str, partition: int) -> Output:
     envelope = _envelope(bot_id, names.REVIEW_ASKED, own_id, cause=event_id)
     made = codec.encode(names.BOT_REVIEWS, review.conversation_id, envelope, review)
     return replace(made, partition=partition)

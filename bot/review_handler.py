@@ -27,6 +27,7 @@ from bot.conversation import REMAKES, Decision
 from bot.corrections import author_of, is_limited
 from bot.judged import Judged, Review, check_audience, is_private, state_of, version_of
 from bot.knowledge import Knowledge, KnowledgeUnavailable, ReplySet
+from bot.obeyed import Obeyed
 from bot.overtaken import Overtaken
 from bot.publishing import Place, Publishing
 from bot.quotas import Correction, QuotasUnavailable
@@ -101,6 +102,7 @@ class ReviewsHandler:
         self._ask = ask
         self._max_attempts = max_attempts
         self._pending: OrderedDict[str, ReplySet] = OrderedDict()  # by source URI
+        self._obeyed = Obeyed(knowledge)
         self._overtaken = Overtaken()
 
     def open(self, record: Record) -> Job:
@@ -129,6 +131,8 @@ class ReviewsHandler:
             raise NotYet(error.seconds, look) from None
         outputs = self._outputs(review, judged)
         self._remember(judged.verdict)
+        if review.data.moderation is not None and judged.duplicate_of is None:
+            self._obeyed.add(review.envelope, self._making(review).decision_id)
         self._overtaken.done(review.record.offset, review.data)
         self._log(review.record, judged.verdict)
         return outputs
@@ -216,6 +220,10 @@ class ReviewsHandler:
         """What a moderator's command comes to; no model is asked. Raises
         ``KnowledgeUnavailable``."""
         data, setup = review.data, self._setup
+        first = self._obeyed.first(review.envelope, self._making(review).decision_id)
+        if first is not None:
+            verdict = Verdict(Outcome.SKIPPED, SkipReason.DUPLICATE)
+            return Judged(verdict, replies, duplicate_of=first)
         checked = None
         if data.text is not None:
             question = self._knowledge.question(data.source.uri, data.conversation_id)
@@ -328,6 +336,7 @@ class ReviewsHandler:
                 "reply_ids": verdict.reply_ids,
                 "rules": (*record.rules, *judged.checks, rule),
                 "moderation": moderation,
+                "duplicate_of": judged.duplicate_of,
             }
         )
 

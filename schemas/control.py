@@ -13,6 +13,8 @@ class ModerationCommanded(Payload):
     ``command`` stays an open word here: a worker that does not know one says so and goes on.
     ``text`` is what a corrected reply is to say, ``text_digest`` what a reply that is approved must
     have (``ReplyHeld``), ``prompt`` the beginning of the sha256 of the prompt file to use, in hex.
+    ``review_id``: of the ``ReviewAsked`` that was written with it and has it obeyed; where a
+    command about a reply has none, a worker asks for the review.
     """
 
     command: Id
@@ -23,6 +25,7 @@ class ModerationCommanded(Payload):
     text: Str | None = None
     text_digest: Str | None = None
     prompt: Str | None = None
+    review_id: Id | None = None
 
 
 class Moderation(Payload):

@@ -12,7 +12,8 @@ subjects of its own, or the later of two commands would undo the other: ``pause:
 ``cancel:conversation:ID`` (``cancel``, of all that Kafka took in before the command),
 ``approval:`` before any of these and before a surface (``approve-first``, ``publish-directly``),
 ``held:DECISION_ID`` (``approve``, ``reject``), ``prompt:mention`` and ``prompt:direct`` (``pin``,
-``unpin``). Commands on ``reply:ID`` are obeyed through ``bot.reviews``, not from here.
+``unpin``). Commands on ``reply:ID`` are obeyed through ``bot.reviews``: ``bot/relay.py`` asks for
+the reviews that were not written with them.
 """
 
 import json
@@ -48,13 +49,18 @@ _APPROVALS = (
     " UNION ALL SELECT 1 FROM commands WHERE subject >= 'held:' AND subject < 'held;'"
     " AND command = 'reject' LIMIT 1"
 )
+_UNASKED = (
+    "SELECT subject, command, reason, moderator, seen_ms, id, text FROM commands"
+    " WHERE subject >= 'reply:' AND subject < 'reply;' AND review_id IS NULL"
+    " AND (command = 'retract' OR command = 'correct' AND text IS NOT NULL)"
+)
 
 
 class ModerationView:
     """See the module."""
 
     name = "moderation"
-    layout = 2
+    layout = 3
     topics: tuple[str, ...] = (names.BOT_MODERATION,)
     scope: Literal["partition", "all"] = "all"
 
@@ -62,7 +68,8 @@ class ModerationView:
         db.execute(
             "CREATE TABLE commands (subject TEXT PRIMARY KEY NOT NULL, command TEXT NOT NULL,"
             " reason TEXT NOT NULL, moderator TEXT NOT NULL, decision_id TEXT,"
-            " seen_ms INTEGER NOT NULL, id TEXT NOT NULL, text_digest TEXT, prompt TEXT)"
+            " seen_ms INTEGER NOT NULL, id TEXT NOT NULL, text_digest TEXT, prompt TEXT,"
+            " text TEXT, review_id TEXT)"
             " WITHOUT ROWID"
         )
 
@@ -73,7 +80,7 @@ class ModerationView:
         event = event_of(record)
         data = event.data
         db.execute(
-            "REPLACE INTO commands VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)",
+            "REPLACE INTO commands VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
             (
                 data.subject,
                 data.command,
@@ -84,6 +91,8 @@ class ModerationView:
                 event.envelope.id,
                 data.text_digest,
                 data.prompt,
+                data.text,
+                data.review_id,
             ),
         )
 
@@ -140,6 +149,15 @@ def standing(db: sqlite3.Connection, subjects: tuple[str, ...]) -> tuple[Standin
         )
         for subject, command, why, who, seen_ms, id_, text_digest, prompt in rows
     )
+
+
+def unasked(db: sqlite3.Connection) -> list[tuple[Moderation, str | None, int]]:
+    """Commands about replies for which nobody has asked for a review: the command, the words that
+    the reply is to say (none: it is to be taken back), and when Kafka took it in, in ms."""
+    return [
+        (Moderation(id=id_, command=word, subject=subject, moderator=who, reason=why), text, at_ms)
+        for subject, word, why, who, at_ms, id_, text in db.execute(_UNASKED).fetchall()
+    ]
 
 
 def _subjects(command: str, whom: tuple[str, str]) -> tuple[str, str]:

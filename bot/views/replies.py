@@ -24,7 +24,7 @@ from schemas.record import Record
 _TABLES = """
 CREATE TABLE decisions (
     id TEXT NOT NULL PRIMARY KEY,
-    event INTEGER,           -- of (ce_source, ce_id) of an input of the platform
+    event INTEGER,           -- of (ce_source, ce_id) of its input
     revision INTEGER,        -- of (uri, revision) of its post, none where it tells of a deletion
     uri INTEGER,             -- of the uri of its post, also where it is a review
     source_revision TEXT, outcome TEXT NOT NULL, reason TEXT, duplicate_of TEXT,
@@ -93,7 +93,7 @@ class RepliesView:
     """See the module."""
 
     name = "replies"
-    layout = 3
+    layout = 4
     topics: tuple[str, ...] = (
         names.BOT_AUDIT,
         names.BOT_AUDIT_PRIVATE,
@@ -135,7 +135,7 @@ def _decision(db: sqlite3.Connection, data: Mapping[str, Any], private: int, at:
     revision: Any = ref.get("revision")
     reason = data.get("reason")
     told = uri and revision and not review and not _is_of_deletion(data)
-    event = None if review or asked.get("id") is None else key_of(asked["source"], asked["id"])
+    event = None if asked.get("id") is None else key_of(asked["source"], asked["id"])
     row = (
         _text(data["decision_id"]),
         event,

@@ -19,7 +19,7 @@ from schemas.feed import Facet, Ref, Visibility
 from schemas.fields import parse_time
 
 _FIRST = (
-    "SELECT id FROM decisions WHERE {key} = :{key} AND id <> :id"  # noqa: S608 - own names
+    "SELECT id FROM decisions WHERE {key} = :{key} AND id <> :id AND review = 0"  # noqa: S608
     " AND duplicate_of IS NULL"
     f" AND (:redriven = 0 OR outcome <> '{Outcome.DEAD_LETTERED.value}')"
     " ORDER BY seen_ms, origin LIMIT 1"
@@ -35,6 +35,10 @@ _EARLIER = (
 _SEEN = (
     f"SELECT ({_BY_EVENT}), ({_BY_REVISION}), earlier.id, earlier.outcome"  # noqa: S608
     f" FROM (SELECT 1) LEFT JOIN ({_EARLIER}) AS earlier"
+)
+_OBEYED = (
+    "SELECT id FROM decisions WHERE event = ? AND id <> ? AND review = 1"  # noqa: S608
+    f" AND duplicate_of IS NULL AND outcome <> '{Outcome.DEAD_LETTERED.value}' LIMIT 1"
 )
 _OUTCOMES = "SELECT input_offset, seen_ms FROM decisions WHERE input = ? AND input_offset >= ?"
 _PARTS = (
@@ -74,6 +78,23 @@ def seen(
     about |= {"revision": key_of(post.uri, post.revision), "uri": key_of(post.uri)}
     same_event, same_revision, earlier, outcome = db.execute(_SEEN, about).fetchone()
     return Seen(same_event or same_revision, earlier, answered=outcome == Outcome.REPLIED)
+
+
+def reviewed(db: sqlite3.Connection, source: str, event_id: str, decision_id: str) -> str | None:
+    """The decision on the review of that event, other than ``decision_id``; none where it has
+    none, or became a dead letter."""
+    found = db.execute(_OBEYED, (key_of(source, event_id), decision_id)).fetchone()
+    return found[0] if found else None
+
+
+def part_of(db: sqlite3.Connection, reply_id: str) -> tuple[Ref, str, str, bool] | None:
+    """What a part of a reply answers, its conversation, its decision, and whether it is private."""
+    row = db.execute(
+        "SELECT source_uri, source_revision, conversation, decision_id, private FROM parts"
+        " WHERE reply_id = ?",
+        (reply_id,),
+    ).fetchone()
+    return (Ref(uri=row[0], revision=row[1]), row[2], row[3], bool(row[4])) if row else None
 
 
 def replies_to_each(db: sqlite3.Connection, source_uris: Sequence[str]) -> Mapping[str, ReplySet]:

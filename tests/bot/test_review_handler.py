@@ -41,10 +41,14 @@ class Known(NoKnowledge):
         super().__init__()
         self.shown = replies
         self.caught_up = True
+        self.obeyed: str | None = None
         self._question = mention(quoted=QUOTE) if question else None
 
     async def reached(self, timestamp_ms: int) -> bool:
         return self.caught_up
+
+    def reviewed(self, source: str, event_id: str, decision_id: str) -> str | None:
+        return self.obeyed
 
     def replies_to(self, source_uri: str) -> ReplySet | None:
         return self.shown
@@ -485,6 +489,21 @@ async def test_words_of_which_nothing_may_be_said_change_nothing() -> None:
 async def test_a_command_about_a_reply_that_nobody_knows_is_skipped() -> None:
     (record,) = read(await run(handler(Known(None)), commanded()))
     assert record.reason == SkipReason.UNKNOWN_REPLY
+
+
+@pytest.mark.parametrize("known", [False, True])
+async def test_a_command_that_is_asked_for_twice_is_obeyed_once(known: bool) -> None:
+    """Told apart by the id of the review: here just now, or as the views know it."""
+    knowledge = Known(standing(part(1)))
+    one = handler(knowledge)
+    (*_, first) = read(await run(one, commanded("One.")))
+    if known:
+        knowledge.obeyed = first.decision_id
+        one = handler(knowledge)
+    again = replace(commanded("One."), offset=8)
+    (second,) = read(await run(one, again))
+    assert (first.outcome, second.reason) == (Outcome.CORRECTED, SkipReason.DUPLICATE)
+    assert second.duplicate_of == first.decision_id
 
 
 async def test_a_command_is_overtaken_by_nothing() -> None:

@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 from typer.testing import CliRunner
 
+from bot.ask import publish
 from bot.cli import app
 from bot.clients import options
 from bot.settings import KafkaSettings, Settings
@@ -17,8 +18,11 @@ from bot.waiting import Shown, waiting
 from consumers.reader import range_reader
 from infra.broker import LocalBroker
 from infra.topics import create_topics
+from schemas import codec, names
 from schemas.codes import Outcome as Kind
 from schemas.codes import SkipReason
+from schemas.control import ModerationCommanded
+from schemas.envelope import Envelope
 from tests.kafka.platform import Platform, platform, texts_now
 from tests.kafka.test_presence import process
 from tests.kafka.test_taking_back import reply_id, retracts, settings_on, working
@@ -154,8 +158,33 @@ async def test_replies_wait_for_approval_also_over_a_kill(settings: Settings) ->
             await people.settled()
         texts = [tuple(reply.data.text for reply in one.replies) for one in (approved, ended)]
         assert texts == [shown[one.conversation_id].data.texts for one in (good, direct)]
-        assert approved.decision.moderation.command == "approve"
+        told = [one.decision.moderation for one in (approved, rejected)]
+        assert [one and one.command for one in told] == ["approve", "reject"]
         assert (rejected.decision.reason, rejected.replies) == (SkipReason.REJECTED, ())
-        assert rejected.decision.moderation.moderator == "anna"
         said = await moderate(kafka, "approve", ids[1], *WHO)
         assert said.exit_code != 0
+
+
+async def test_a_command_of_another_tool_is_obeyed_once(settings: Settings) -> None:
+    """Also where it was written while no worker ran, and after a restart."""
+    async with platform(settings.kafka, settings.bot) as people:
+        asking = people.asking()
+        async with working(settings):
+            replied = await people.replied(asking)
+        subject = f"reply:{reply_id(replied)}"
+        command = ModerationCommanded(
+            command="correct", subject=subject, reason="rude", moderator="a tool", text="Sorry."
+        )
+        head = Envelope(
+            id="command-1", source="a tool", type=names.MODERATION_COMMANDED, time=datetime.now(UTC)
+        )
+        await publish(people.writer, codec.encode(names.BOT_MODERATION, subject, head, command))
+        async with working(settings):
+            corrected = await last_change(people)
+            assert texts_now(corrected) == ["Sorry."]
+            await people.settled()
+        async with working(settings):
+            await people.replied(people.asking())
+            await people.settled()
+        assert [one.decision.reason for one in people.changes] == [SkipReason.MODERATED]
+        assert {one.decision.reason for one in people.reviews} <= {"moderated", "duplicate"}

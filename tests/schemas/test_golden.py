@@ -144,7 +144,8 @@ WRITTEN: dict[str, tuple[str, bytes, bytes, Any]] = {
         b"r",
         (
             b'{"command":"takedown","subject":"r","reason":"rude","moderator":"m",'
-            b'"decision_id":null,"text":null,"text_digest":null,"prompt":null}'
+            b'"decision_id":null,"text":null,"text_digest":null,"prompt":null,'
+            b'"review_id":null}'
         ),
         ModerationCommanded(command="takedown", subject="r", reason="rude", moderator="m"),
     ),
