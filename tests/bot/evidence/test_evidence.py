@@ -94,8 +94,8 @@ async def test_a_case_is_in_the_file_byte_for_byte() -> None:
 
 
 async def test_the_same_case_gives_the_same_file() -> None:
-    _, one = await answered()
-    _, other = await answered()
+    log, one = await answered()
+    other = await case_of(log, "at://p/asking")  # a decision that is made anew has another salt
     assert bundle(one, KEY) == bundle(other, KEY)
 
 
