@@ -35,6 +35,16 @@ def chats(tokenizer: ChatTokenizer, count: int, seed: int) -> list[list[int]]:
     return [_chat(tokenizer, dice) for _ in range(count)]
 
 
+def remark(dice: random.Random) -> str:
+    """Something that people say in a thread."""
+    return _filled(dice.choice(_SAID), dice)
+
+
+def question(dice: random.Random) -> str:
+    """Something that people ask a bot."""
+    return _filled(dice.choice(_ASKED), dice)
+
+
 def _chat(tokenizer: ChatTokenizer, dice: random.Random) -> list[int]:
     target, lines = dice.randrange(FEWEST, MOST - 30), _lines(dice)
     thread: list[str] = []

@@ -5,7 +5,7 @@ the threads, each by one of the people of its thread and with a text of a few se
 """
 
 import asyncio
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from datetime import UTC, datetime
 
 from aiokafka import AIOKafkaProducer
@@ -30,17 +30,27 @@ QUESTION = (
 )
 
 
-async def preload(bootstrap_servers: str, round_name: str, count: int) -> None:
-    """Append a round's roots and ``count`` mentions, each thread in its partition."""
+async def preload(
+    bootstrap_servers: str,
+    round_name: str,
+    count: int,
+    words: Callable[[], tuple[str, str]] = lambda: (ROOT, QUESTION),
+) -> None:
+    """Append a round's roots and ``count`` mentions, each thread in its partition. ``words``: of a
+    thread, its root and what is asked below it."""
     bot = BotSettings()
-    roots = [_root(f"{round_name}:{lane}", lane) for lane in range(THREADS)]
+    said = [words() for _ in range(THREADS)]
+    roots = [_root(f"{round_name}:{lane}", lane, said[lane][0]) for lane in range(THREADS)]
     lanes = shuffled_lanes(count, THREADS)
     async with AIOKafkaProducer(
         bootstrap_servers=bootstrap_servers, linger_ms=5, max_batch_size=1 << 18
     ) as producer:
         made = [_created(root) for root in roots]
         await _send(producer, ((lane, made[lane]) for lane in range(THREADS)))
-        asking = ((lane, _mention(bot, roots[lane], n, lane)) for n, lane in enumerate(lanes))
+        asking = (
+            (lane, _mention(bot, roots[lane], n, lane, said[lane][1]))
+            for n, lane in enumerate(lanes)
+        )
         await _send(producer, asking)
 
 
@@ -60,12 +70,12 @@ async def _send(producer: AIOKafkaProducer, outputs: Iterator[tuple[int, Output]
 
 def some_mention(bot: BotSettings) -> Output:
     """One of them, for whoever needs an event and no log."""
-    return _mention(bot, _root("thread", 0), 0, 0)
+    return _mention(bot, _root("thread", 0, ROOT), 0, 0, QUESTION)
 
 
-def _root(thread: str, lane: int) -> Post:
+def _root(thread: str, lane: int, text: str) -> Post:
     author = Person(f"acct:host:{lane}", f"host{lane}", f"Host {lane}")
-    return post(author, ROOT, conversation_id=thread, created_at=AT, uri=f"{thread}:root")
+    return post(author, text, conversation_id=thread, created_at=AT, uri=f"{thread}:root")
 
 
 def _created(root: Post) -> Output:
@@ -73,8 +83,8 @@ def _created(root: Post) -> Output:
     return codec.encode(names.FEED_POSTS, root.conversation_id, envelope, PostCreated(post=root))
 
 
-def _mention(bot: BotSettings, root: Post, number: int, lane: int) -> Output:
-    text, facets = addressed(bot, f"{QUESTION} ({number})")
+def _mention(bot: BotSettings, root: Post, number: int, lane: int, question: str) -> Output:
+    text, facets = addressed(bot, f"{question} ({number})")
     asking = post(
         Person(f"acct:asker:{lane}", f"asker{lane}", f"Asker {lane}"),
         text,

@@ -54,6 +54,8 @@ MEANING: Mapping[str, str] = {
         "Moderators must be able to prove that nobody changed what the bot decided, over a year of"
         " it, and soon. Every record is read and hashed, texts apart, and compared with its seal."
     ),
+    "replay-rescore": "Whether replies can be made again: how many recorded ones the model would"
+    " draw again token by token, and how many came out the same, bit by bit.",
     "own-process": "What it brings that the engine has a process of its own: beside a worker's"
     " event loop that has work, tokens per second over those of the same engine in the worker's"
     " process; how late that loop wakes; and memory.",

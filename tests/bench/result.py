@@ -31,6 +31,7 @@ ORDER = (
     "retraction",
     "replay-rate",
     "replay-interference",
+    "replay-rescore",
     "audit-verify",
     "own-process",
     "first-token",

@@ -205,8 +205,8 @@ def test_what_a_worker_wrote_is_told_as_a_loop_needs_it() -> None:
 
 
 def test_mentions_of_a_round_stand_below_posts_that_only_the_views_know() -> None:
-    bot, root = BotSettings(), mentions._root("round:1", 1)
-    output = mentions._mention(bot, root, 7, 1)
+    bot, root = BotSettings(), mentions._root("round:1", 1, mentions.ROOT)
+    output = mentions._mention(bot, root, 7, 1, mentions.QUESTION)
     data = decode(as_record(output)).data
     assert data.post.parent == root.ref
     assert (data.ancestors, data.ancestors_complete) == ((), False)

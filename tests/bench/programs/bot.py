@@ -1,4 +1,5 @@
-"""The whole worker of ``bot/app.py`` with the echo engine, as a process that can be measured.
+"""The whole worker of ``bot/app.py``, as a process that can be measured. The echo engine is in it;
+any other is as the settings say.
 
 Tells ``done`` when ``total`` decisions are published, with the seconds since the first input was
 opened and with what was written, and stops. ``settings`` in its spec are those of
@@ -17,9 +18,11 @@ from typing import Any
 from bot.app import run_worker
 from bot.handler import BotHandler
 from bot.settings import Settings
+from bot.wiring import engine_of
 from consumers.handler import Job
 from consumers.transactions import TransactionalPublisher
 from model.echo import EchoEngine
+from model.engine import Engine
 from schemas import names
 from schemas.record import Header, Output, Record
 from tests.bench.programs.toy import spec, tell
@@ -106,7 +109,9 @@ async def main(asked: dict[str, Any]) -> None:
     counter = Counter(asked["total"], full)
     watch(counter)
     settings = Settings(**asked["settings"])
-    engine = EchoEngine(settings.model.echo.latency_ms, settings.model.slots)
+    model = settings.model
+    echo = EchoEngine(model.echo.latency_ms, model.slots)
+    engine: Engine = echo if model.engine == "echo" else engine_of(model)
     working = asyncio.create_task(run_worker(settings, engine=engine, stop=stop), name="worker")
     telling = asyncio.create_task(_tell(counter, full, stop), name="tell")
     await working

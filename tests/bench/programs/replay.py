@@ -54,6 +54,7 @@ async def main(asked: dict[str, Any]) -> None:
         "done",
         inputs=summary.replayed,
         identical=summary.changes[Change.IDENTICAL],
+        scores=dict(summary.scores),
         seconds=seconds,
         processor_s=used,
         rss_half_mib=half[0],
