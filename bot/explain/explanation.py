@@ -95,7 +95,7 @@ class OutputShown:
 @dataclass(frozen=True, slots=True)
 class LaterShown:
     """A later decision on the same post or reply. ``because``: what brought it about, or the rule
-    that ended it, where that is recorded."""
+    that ended it, where that is recorded; ``moderation``: the command that it came of, if any."""
 
     at: str
     time: str
@@ -104,6 +104,7 @@ class LaterShown:
     reason: str | None
     meaning: str
     because: str | None
+    moderation: dict[str, str] | None
     said: tuple[SaidText, ...]
 
 
@@ -121,7 +122,8 @@ class CommandShown:
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Explanation:
     """Everything, in the order in which it is shown. ``because``: the rule that decided, if one
-    did; ``warnings``: what is missing, torn, or contradicts itself."""
+    did; ``moderation``: the moderator's command that it came of, if any, with its id;
+    ``warnings``: what is missing, torn, or contradicts itself."""
 
     decision_id: str
     outcome: str
@@ -129,6 +131,7 @@ class Explanation:
     headline: str
     meaning: str
     because: Step | None
+    moderation: dict[str, str] | None
     private: bool
     hidden: bool
     at: str
@@ -172,6 +175,7 @@ def explain(case: Case, *, hidden: bool = False, tokens: bool = False) -> Explan
         headline=_headline(decided),
         meaning=_meaning(data),
         because=_because(decided, rules),
+        moderation=_moderation(data),
         private=decided.private,
         hidden=hidden,
         at=str(decided.at),
@@ -235,6 +239,10 @@ def _because(decided: Decided, rules: Sequence[Step]) -> Step | None:
     if decided.data.outcome is not Outcome.SKIPPED:
         return None
     return next((step for step in reversed(rules) if step.verdict == SKIPPED), None)
+
+
+def _moderation(data: DecisionRecorded) -> dict[str, str] | None:
+    return data.moderation.model_dump(mode="json") if data.moderation else None
 
 
 def _input(case: Case) -> dict[str, Any]:
@@ -347,6 +355,7 @@ def _later(later: Later, hidden: bool) -> LaterShown:
         reason=data.reason,
         meaning=_meaning(data),
         because=next((r.detail for r in reversed(data.rules) if r.detail), None),
+        moderation=_moderation(data),
         said=tuple(_said(said, hidden) for said in later.said),
     )
 

@@ -4,6 +4,7 @@ In: a case. Out: ``Remedy`` values that fit it, most direct first. They name onl
 obeys. Next: ``bot/explain/explanation.py``.
 """
 
+import shlex
 from collections.abc import Iterator
 from dataclasses import dataclass
 
@@ -12,6 +13,9 @@ from bot.explain.case import Case, Decided
 from bot.explain.gather import asker_of, blockable
 from schemas.codes import Outcome
 from schemas.names import FEED_DIRECT_MESSAGES
+
+UNDO = {"block": "unblock", "stop": "resume", "pause": "resume"}
+"""Which command undoes which."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,11 +36,11 @@ def remedies(case: Case) -> tuple[Remedy, ...]:
         Outcome.RETRACTED: _of_a_skip,
         Outcome.DEAD_LETTERED: _of_a_dead_letter,
     }[case.decided.data.outcome]
-    return (*told(case.decided), *_always(case.decided))
+    return (*told(case), *_always(case.decided))
 
 
-def _of_a_reply(decided: Decided) -> Iterator[Remedy]:
-    data = decided.data
+def _of_a_reply(case: Case) -> Iterator[Remedy]:
+    decided, data = case.decided, case.decided.data
     yield Remedy("the asker", "edit the question: the reply is looked at again and corrected")
     yield Remedy("the asker", "delete the question: the reply is taken back")
     if decided.input.topic == FEED_DIRECT_MESSAGES:
@@ -49,7 +53,7 @@ def _of_a_reply(decided: Decided) -> Iterator[Remedy]:
             "edit or delete a post that was seen (the reply is corrected, kept or taken back),"
             " or opt out (it is seen no more)",
         )
-    yield from _of_moderators(decided)
+    yield from _of_moderators(case)
     if data.prompt is not None:
         yield Remedy(
             "the operator",
@@ -58,26 +62,41 @@ def _of_a_reply(decided: Decided) -> Iterator[Remedy]:
         )
 
 
-def _of_moderators(decided: Decided) -> Iterator[Remedy]:
+def _of_moderators(case: Case) -> Iterator[Remedy]:
+    decided, private = case.decided, " --private" if case.decided.private else ""
+    gone = any(later.decided.data.outcome is Outcome.RETRACTED for later in case.later)
+    if decided.data.reply_ids and not gone:
+        reply = shlex.quote(decided.data.reply_ids[0])
+        yield _command("take the reply back", f"retract {reply}{private}")
+        yield _command("have it say something else", f"correct {reply}{private} --text TEXT")
+    blocked = {one.data.subject for one in case.commands if one.data.command == "block"}
     for subject in blockable(decided):
-        yield Remedy(
-            "a moderator", "have the bot answer there no more", f"command block on {subject}"
-        )
+        word, what = ("unblock", "again") if subject in blocked else ("block", "no more")
+        yield _command(f"have the bot answer there {what}", f"{word} {shlex.quote(subject)}")
     what = "switch the bot off, everywhere or for mentions or direct-messages"
-    yield Remedy("a moderator", what, "command stop on everything")
+    yield _command(what, "stop everything")
 
 
-def _of_a_skip(decided: Decided) -> Iterator[Remedy]:
-    data = decided.data
+def _command(what: str, words: str) -> Remedy:
+    """What a moderator types; who and why are theirs to say."""
+    return Remedy("a moderator", what, f"twite moderate {words} --reason WHY --as MODERATOR")
+
+
+def _of_a_skip(case: Case) -> Iterator[Remedy]:
+    data = case.decided.data
     if data.duplicate_of:
-        yield Remedy(
-            "everybody", "ask about the first decision", f"twite explain {data.duplicate_of}"
-        )
+        first = f"twite explain {shlex.quote(data.duplicate_of)}"
+        yield Remedy("everybody", "ask about the first decision", first)
     elif told := words.mend(data.reason):
         yield Remedy("the operator", told)
+    cause = data.moderation
+    if cause is not None and cause.command in UNDO:
+        undone = f"{UNDO[cause.command]} {shlex.quote(cause.subject)}"
+        yield _command(f"end that {cause.command}, if it stands still", undone)
 
 
-def _of_a_dead_letter(decided: Decided) -> Iterator[Remedy]:
+def _of_a_dead_letter(case: Case) -> Iterator[Remedy]:
+    decided = case.decided
     yield Remedy("the operator", "look at the record", f"twite dead-letters show {decided.input}")
     yield Remedy(
         "the operator",

@@ -4,7 +4,7 @@ In: ``Explanation``. Out: something for Rich to print, with ``crop=False``. Text
 shown without characters that steer a terminal; cyan is trusted, yellow is what people wrote.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 
 from rich.console import Group, RenderableType
 from rich.table import Table
@@ -35,6 +35,8 @@ def _top(told: Explanation) -> Iterator[RenderableType]:
     if (rule := told.because) is not None:
         detail = f" ({rule.detail})" if rule.detail else ""
         yield Text(plain(f"Decided by the rule {rule.name}{detail}: {rule.meaning}"))
+    if told.moderation is not None:
+        yield Text(plain(commanded(told.moderation)))
     for warning in told.warnings:
         yield Text(plain(f"warning: {warning}"), "bold yellow")
     if told.hidden:
@@ -54,6 +56,13 @@ def _sections(told: Explanation) -> Iterator[tuple[str, list[RenderableType]]]:
     yield "What people and moderators said of it", list(_reactions(told))
     yield "Who can do what about it", list(_remedies(told))
     yield "Where it stands", list(_places(told))
+
+
+def commanded(command: Mapping[str, str]) -> str:
+    """The command of a moderator that an outcome came of, with its id; ``command``: the members
+    of ``schemas.control.Moderation``."""
+    what = f"{command['command']} on {command['subject']} by {command['moderator']}"
+    return f"Commanded: {what}: {command['reason']} (command {command['id']})"
 
 
 def _said(said: SaidText) -> Iterator[RenderableType]:
@@ -163,6 +172,8 @@ def _later(later: LaterShown) -> Iterator[RenderableType]:
     because = f" ({later.because})" if later.because else ""
     yield Text.assemble(what, (plain(f"  {later.meaning}{because}"), "dim"))
     yield Indented(Text(plain(f"decision {later.decision_id} at {later.at}"), "dim"), INDENT)
+    if later.moderation is not None:
+        yield Indented(Text(plain(commanded(later.moderation))), INDENT)
     for said in later.said:
         for line in _said(said):
             yield Indented(line, INDENT)

@@ -22,7 +22,7 @@ from bot.explain.text import as_text
 from bot.observe import Position
 from schemas import names
 from schemas.codes import ErrorCode, Outcome, SkipReason
-from schemas.control import ModerationCommanded
+from schemas.control import Moderation, ModerationCommanded
 from schemas.feed import FeedbackGiven, FeedbackKind
 from schemas.record import Record
 from schemas.replies import ReplyCorrected, ReplyRetracted
@@ -167,6 +167,28 @@ async def test_what_others_said_of_it_is_counted_and_commands_are_told() -> None
     assert what.feedback == {"like": 2, "report": 1}
     assert [(c.command, c.subject) for c in what.commands] == [("block", f"account:{ALICE.id}")]
     assert "liker" not in json.dumps(what.value())
+
+
+async def test_the_command_that_an_outcome_came_of_is_told_with_its_id() -> None:
+    log = await thread()
+    first = (await case_of(log)).decided.data
+    cause = Moderation(
+        id="command-7", command="retract", subject="reply:r", moderator="mod-1", reason="rude"
+    )
+    retracted = ReplyRetracted(
+        reply_id=first.reply_ids[0], decision_id="d-2", reason="moderated", conversation_id="conv-1"
+    )
+    commanded = first.model_copy(update={"moderation": cause})
+    _later(log, commanded, "d-2", Outcome.RETRACTED, retracted)
+    for what in (explain(await case_of(log)), explain(await case_of(log, "d-2"))):
+        for text in (shown(what, 1000), as_html(what), json.dumps(what.value())):
+            assert "command-7" in text
+            assert "mod-1" in text
+            assert "rude" in text
+    skipped = explain(await case_of(log, "d-2"))
+    assert skipped.moderation is not None
+    assert skipped.moderation["id"] == "command-7"
+    assert "Commanded: retract on reply:r by mod-1: rude" in shown(skipped, 1000)
 
 
 async def test_what_is_gone_is_named_and_the_rest_is_told() -> None:

@@ -11,10 +11,12 @@ from bot.explain.explanation import explain
 from bot.explain.find import Subject, find
 from bot.explain.gather import gather
 from bot.explain.remedies import Remedy
+from schemas import names
 from schemas.codes import Outcome
+from schemas.control import Moderation, ModerationCommanded
 from schemas.record import Record
-from tests.bot.explain.log import PARTITION, Log
-from tests.bot.make import BOB, direct, mention, post, record, run_of
+from tests.bot.explain.log import PARTITION, Log, told
+from tests.bot.make import ALICE, BOB, direct, mention, post, record, run_of
 
 THREAD = run_of(post("at://p/1", "Hello.", author=BOB))
 INPUTS = [
@@ -64,3 +66,36 @@ async def test_of_a_repeat_the_first_decision_is_named() -> None:
     )
     case = await gather(log, type(decided)(decided.record, decided.envelope, again))
     assert explain(case).remedies[0].how == "twite explain first-id"
+
+
+async def test_moderators_get_commands_that_can_be_typed() -> None:
+    log = Log()
+    await log.answer(record(mention()))
+    decided = await find(log, Subject.of("at://p/asking"))
+    asker, reply = f"account:{ALICE.id}", decided.data.reply_ids[0]
+    end = "--reason WHY --as MODERATOR"
+    hows = {one.how for one in explain(await gather(log, decided)).remedies}
+    assert {
+        f"twite moderate retract {shlex.quote(reply)} {end}",
+        f"twite moderate correct {shlex.quote(reply)} --text TEXT {end}",
+        f"twite moderate block {asker} {end}",
+        f"twite moderate stop everything {end}",
+    } <= hows
+    block = ModerationCommanded(command="block", subject=asker, reason="rude", moderator="mod-1")
+    log.put(told(names.BOT_MODERATION, names.MODERATION_COMMANDED, block, asker), 0)
+    hows = {one.how for one in explain(await gather(log, decided)).remedies}
+    assert f"twite moderate unblock {asker} {end}" in hows
+    assert f"twite moderate block {asker} {end}" not in hows
+
+
+async def test_what_a_command_stopped_is_ended_by_its_opposite() -> None:
+    log = Log()
+    await log.answer(record(mention()))
+    decided = await find(log, Subject.of("at://p/asking"))
+    cause = Moderation(id="c", command="stop", subject="mentions", moderator="m", reason="r")
+    skipped = decided.data.model_copy(
+        update={"outcome": Outcome.SKIPPED, "reason": "stopped", "moderation": cause}
+    )
+    case = await gather(log, type(decided)(decided.record, decided.envelope, skipped))
+    how = "twite moderate resume mentions --reason WHY --as MODERATOR"
+    assert how in [one.how for one in explain(case).remedies]
