@@ -55,8 +55,9 @@ def verify(
 ) -> None:
     """Say of every decision record whether it is as it was sealed, and whether one is missing.
 
-    Nothing is written. Exit status 1: something was changed. What nobody sealed yet is told, and
-    is no fault. Examples: twite audit verify, twite audit verify --file audit.jsonl
+    Nothing is written. Exit status 1: something was changed, or a file has no seals at all. What
+    nobody sealed yet is told, and is no fault. Examples: twite audit verify, twite audit verify
+    --file audit.jsonl
     """
     from bot.errors import Trouble
     from bot.sealing import verify as verifying
@@ -76,7 +77,10 @@ def verify(
         typer.echo(json.dumps(_value(found, seconds)))
     else:
         _print(found, seconds)
-    if any(verdict.faulty for verdict in found):
+    bare = file is not None and not any(verdict.head for verdict in found)
+    if bare:
+        err.print(Text(f"{file}: no seal stands for it, so nothing is proven."), soft_wrap=True)
+    if bare or any(verdict.faulty for verdict in found):
         raise typer.Exit(1)
 
 
@@ -118,7 +122,9 @@ def export(
     out.print(f"{file}: {count} decision records", soft_wrap=True)
 
 
-def _telling(show: Callable[[str], Any]) -> "Callable[[Verdict], None]":
+def _telling(
+    show: Callable[[Text], Any], every_s: float = _TELL_EVERY_S
+) -> "Callable[[Verdict], None]":
     """Progress of one partition, a few times a second, with its rate."""
     began = told_at = time.monotonic()
     place, base = "", 0
@@ -129,10 +135,10 @@ def _telling(show: Callable[[str], Any]) -> "Callable[[Verdict], None]":
         here = f"{verdict.topic}/{verdict.partition}"
         if here != place:
             place, began, base = here, now, verdict.records
-        if now - told_at >= _TELL_EVERY_S:
+        if now - told_at >= every_s:
             told_at = now
             rate = (verdict.records - base) / max(now - began, 0.001)
-            show(f"{here}: {verdict.records} records, {rate:,.0f}/s")
+            show(Text(f"{here}: {verdict.records} records, {rate:,.0f}/s"))  # no markup
 
     return tell
 

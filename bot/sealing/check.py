@@ -27,6 +27,7 @@ class Wrong(StrEnum):
     CHANGED = "changed since it was sealed"
     MISSING = "sealed, and gone"
     ADDED = "put in among sealed records"
+    OUTSIDE = "stands outside of what the file says it holds"
     BROKEN_SEAL = "a seal was changed"
     BROKEN_LINK = "a seal does not follow the one before"
     NO_SEAL = "no seal stands here, on the topic of seals"
@@ -103,6 +104,7 @@ class _Checking:
         self._told = verdict
         self._waiting: deque[tuple[int, str]] = deque()
         self._begin = 0  # of the last seal
+        self._last = -1  # offset of the record before
         self.sealed_to = 0
 
     def seal(self, seal: AuditSealed) -> None:
@@ -122,6 +124,8 @@ class _Checking:
 
     def record(self, record: Record) -> None:
         self._told.records += 1
+        if self._misplaced(record.offset):
+            return
         self._miss(record.offset)
         digest, erased = digest_and_state(record)
         if self._waiting and self._waiting[0][0] == record.offset:
@@ -134,6 +138,18 @@ class _Checking:
             self._told.wrong(Wrong.ADDED, record.offset)
         else:
             self._unsealed(record.offset)
+
+    def _misplaced(self, offset: int) -> bool:
+        """Offsets rise, within what a file says it holds: another was put there."""
+        end = self._told.end
+        if offset <= self._last:
+            self._told.wrong(Wrong.ADDED, offset)
+        elif end is not None and not self._told.first <= offset < end:
+            self._told.wrong(Wrong.OUTSIDE, offset)
+        else:
+            self._last = offset
+            return False
+        return True
 
     def close(self) -> None:
         """There are no more records."""

@@ -9,7 +9,7 @@ left still fits its seals. Next: ``bot/sealing/verify.py`` reads it.
 
 import base64
 import json
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from pathlib import Path
 from typing import IO, Any, Final
 
@@ -69,9 +69,14 @@ def held(path: Path) -> list[Held]:
     if first.get("twite_audit_export") != VERSION:
         raise Trouble(_NO_EXPORT, where=str(path), todo="Make one with `twite audit export`.")
     try:
-        return [Held.model_validate(part) for part in first["partitions"]]
+        parts = [Held.model_validate(part) for part in first["partitions"]]
     except (ValueError, KeyError, TypeError):
         raise Trouble(_NO_EXPORT, where=f"{path}:1") from None
+    names = {(part.topic, part.partition) for part in parts}
+    if not parts or len(names) < len(parts) or any(part.begin > part.end for part in parts):
+        what = "lists no partition, one of them twice, or one that ends before it begins."
+        raise Trouble(what, where=f"{path}:1")
+    return parts
 
 
 def seals_in(path: Path, topic: str, partition: int) -> Iterator[AuditSealed]:
@@ -86,32 +91,49 @@ def seals_in(path: Path, topic: str, partition: int) -> Iterator[AuditSealed]:
                 yield seal
 
 
-def records_in(path: Path, topic: str, partition: int) -> Iterator[Record]:
-    """The records of one partition. Raises ``Trouble``."""
+def records_in(path: Path, part: Held, listed: Collection[tuple[str, int]]) -> Iterator[Record]:
+    """The records of one partition. Raises ``Trouble``, also for one that is not ``listed``."""
     for number, line in _lines(path):
         if "record" in line:
             try:
                 record = _record(line["record"])
             except (ValueError, KeyError, TypeError):
                 raise Trouble("is no record.", where=f"{path}:{number}") from None
-            if (record.topic, record.partition) == (topic, partition):
+            own = (record.topic, record.partition)
+            if own not in listed:
+                what = "is a record of a partition that the first line does not list."
+                raise Trouble(what, where=f"{path}:{number}")
+            if own == (part.topic, part.partition):
                 yield record
 
 
 def _record(line: dict[str, Any]) -> Record:
     return Record(
         topic=str(line["topic"]),
-        partition=int(line["partition"]),
-        offset=int(line["offset"]),
-        timestamp_ms=int(line["timestamp_ms"]),
+        partition=_whole(line["partition"]),
+        offset=_whole(line["offset"]),
+        timestamp_ms=_whole(line["timestamp_ms"]),
         key=_bytes(line["key"]),
         value=_bytes(line["value"]),
-        headers=tuple((str(name), _bytes(what)) for name, what in line["headers"]),
+        headers=tuple((_name(name), _bytes(what)) for name, what in line["headers"]),
     )
+
+
+def _whole(number: Any) -> int:
+    if type(number) is not int:  # 5.9, true and 1e999 are none
+        raise TypeError("no whole number")
+    return number
+
+
+def _name(name: Any) -> str:
+    """Raises ``ValueError`` for a surrogate that stands for no byte (PEP 383)."""
+    str(name).encode(errors="surrogateescape")
+    return str(name)
 
 
 def _lines(path: Path) -> Iterator[tuple[int, dict[str, Any]]]:
     """Each line with its number, from 1. Raises ``Trouble``."""
+    number = 0
     try:
         with path.open(encoding="utf-8") as opened:
             for number, line in enumerate(opened, 1):
@@ -122,8 +144,10 @@ def _lines(path: Path) -> Iterator[tuple[int, dict[str, Any]]]:
     except OSError as error:
         what = f"cannot be read: {error.strerror or error}."
         raise Trouble(what, where=str(path)) from None
-    except (ValueError, RecursionError):
+    except UnicodeDecodeError:  # met in a block of lines, before any of them
         raise Trouble(_NO_EXPORT, where=str(path)) from None
+    except (ValueError, RecursionError):
+        raise Trouble(_NO_EXPORT, where=f"{path}:{number}") from None
 
 
 def _shown(value: bytes | None) -> Any:

@@ -50,17 +50,20 @@ async def verify_file(
 
     Raises ``Trouble`` for what is no export.
     """
-    verdicts = [Verdict(part.topic, part.partition, part.begin, part.end) for part in held(path)]
+    parts = held(path)
+    verdicts = [Verdict(part.topic, part.partition, part.begin, part.end) for part in parts]
+    listed = {(part.topic, part.partition) for part in parts}
+    logs = [_each(records_in(path, part, listed)) for part in parts]
     if kafka is None:
-        for told in verdicts:
-            own = _within(_each(seals_in(path, told.topic, told.partition)), told)
-            await check(told, own, _records(path, told), tell)
+        for told, log in zip(verdicts, logs, strict=True):
+            own = _each(seals_in(path, told.topic, told.partition))
+            await check(told, _within(own, told, strictly=True), log, tell)
         return verdicts
     await require_topics(kafka, [names.BOT_AUDIT_SEALS])
     async with range_reader(kafka.bootstrap_servers, options(kafka)) as reader:
-        for told in verdicts:
+        for told, log in zip(verdicts, logs, strict=True):
             seals = seals_of(reader, told.topic, told.partition, partial(_foreign, told))
-            await check(told, _within(seals, told), _records(path, told), tell)
+            await check(told, _within(seals, told), log, tell)
     return verdicts
 
 
@@ -90,15 +93,15 @@ async def _with(
         yield seal
 
 
-async def _within(seals: AsyncIterator[AuditSealed], told: Verdict) -> AsyncIterator[AuditSealed]:
-    """Those that seal something of what a file holds."""
+async def _within(
+    seals: AsyncIterator[AuditSealed], told: Verdict, *, strictly: bool = False
+) -> AsyncIterator[AuditSealed]:
+    """Those that seal something of what a file holds; ``strictly``: any other is a fault."""
     async for seal in seals:
         if seal.end > told.first and (told.end is None or seal.begin < told.end):
             yield seal
-
-
-def _records(path: Path, told: Verdict) -> AsyncIterator[Record]:
-    return _each(records_in(path, told.topic, told.partition))
+        elif strictly:
+            told.wrong(Wrong.OUTSIDE, number=seal.number)
 
 
 async def _each(values: Iterable[T]) -> AsyncIterator[T]:
