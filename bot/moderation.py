@@ -37,6 +37,9 @@ from schemas.topics import MAX_REQUEST_BYTES
 
 TRANSACTIONAL_ID = "twite.moderate"  # and a random part: moderators don't fence each other
 TIMEOUT_S = 15.0
+# While a transaction is open nobody reads past it: one that was killed is to hold nothing up.
+TRANSACTION_TIMEOUT_S = 3.0
+SEND_TIMEOUT_S = 2.5  # below it, so that the commit is asked for in time
 SURFACES = frozenset({"everything", "mentions", "direct-messages"})
 PROMPTED = frozenset({"mention", "direct"})
 _OF_SOMEBODY = ("account:", "conversation:")
@@ -154,11 +157,12 @@ async def _written(producer: AIOKafkaProducer, outputs: Sequence[Output]) -> lis
     """One transaction; a refused send that nobody awaited would still commit the rest."""
     await producer.begin_transaction()
     places = []
-    for one in outputs:
-        sent = await producer.send_and_wait(
-            one.topic, one.value, one.key, partition=one.partition, headers=list(one.headers)
-        )
-        places.append(Position(sent.topic, sent.partition, sent.offset))
+    async with asyncio.timeout(SEND_TIMEOUT_S):
+        for one in outputs:
+            sent = await producer.send_and_wait(
+                one.topic, one.value, one.key, partition=one.partition, headers=list(one.headers)
+            )
+            places.append(Position(sent.topic, sent.partition, sent.offset))
     await producer.commit_transaction()
     return places
 
@@ -169,7 +173,7 @@ async def _producer(kafka: KafkaSettings) -> AsyncIterator[AIOKafkaProducer]:
     client = AIOKafkaProducer(
         bootstrap_servers=kafka.bootstrap_servers,
         transactional_id=f"{TRANSACTIONAL_ID}.{uuid.uuid4()}",
-        transaction_timeout_ms=round(TIMEOUT_S * 1000),
+        transaction_timeout_ms=round(TRANSACTION_TIMEOUT_S * 1000),
         max_request_size=MAX_REQUEST_BYTES,
         **options(kafka),
     )
