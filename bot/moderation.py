@@ -17,6 +17,7 @@ from datetime import UTC, datetime
 
 from aiokafka import AIOKafkaProducer
 from aiokafka.errors import KafkaError
+from pydantic import ValidationError
 
 from bot.clients import options
 from bot.errors import Trouble
@@ -43,6 +44,15 @@ SEND_TIMEOUT_S = 2.5  # below it, so that the commit is asked for in time
 SURFACES = frozenset({"everything", "mentions", "direct-messages"})
 PROMPTED = frozenset({"mention", "direct"})
 _OF_SOMEBODY = ("account:", "conversation:")
+_OWN = {
+    "pause": "pause:",
+    "resume": "pause:",
+    "cancel": "cancel:",
+    "pin": "prompt:",
+    "unpin": "prompt:",
+    "approve-first": "approval:",
+    "publish-directly": "approval:",
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,7 +66,9 @@ class Given:
 
 def subject_of(command: str, named: str) -> str:
     """The subject that a command is written on. Pauses, cancellations and approvals have subjects
-    of their own, or they would undo a block. Raises ``Trouble``."""
+    of their own, or they would undo a block; one is taken as it stands on the log as well. Raises
+    ``Trouble``."""
+    named = named.removeprefix(_OWN.get(command, ""))
     somebody = any(named.startswith(kind) and len(named) > len(kind) for kind in _OF_SOMEBODY)
     if command in ("stop", "resume") and named in SURFACES:
         return named
@@ -78,6 +90,17 @@ def subject_of(command: str, named: str) -> str:
             return f"approval:{named}"
         wanted += ", everything, mentions or direct-messages"
     raise Trouble(f"{named!r} is nothing to {command}.", todo=f"Name {wanted}.", status=2)
+
+
+def commanded(**members: str | None) -> ModerationCommanded:
+    """The command that these members make. Raises ``Trouble`` with the member and its limit."""
+    try:
+        return ModerationCommanded.model_validate(members)
+    except ValidationError as error:
+        fault = error.errors(include_input=False, include_url=False)[0]
+        todo = "Name it as it stands on the platform or in `twite moderate log`."
+        field = str(fault["loc"][0])
+        raise Trouble(f"{fault['msg']}.", where=field, todo=todo, status=2) from None
 
 
 def about_reply(decided: Decided, command: ModerationCommanded, event_id: str) -> ReviewAsked:

@@ -1,11 +1,12 @@
 """``twite moderate``: what moderators command, and what was commanded."""
 
+import json
 import time
+from collections.abc import Iterator
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Annotated
 
 import typer
-from rich.table import Table
 from rich.text import Text
 
 from bot.cli.console import err, out, run, settings_of
@@ -15,6 +16,7 @@ if TYPE_CHECKING:  # pydantic takes a third of a second: too long for --help
     from bot.explain.case import Decided
     from bot.moderation import Given
     from bot.settings import KafkaSettings
+    from schemas.audit import DecisionRecorded
     from schemas.control import ModerationCommanded
 
 WAIT_S = 30.0
@@ -79,7 +81,10 @@ def correct(
     from bot.split import Room
 
     bot = settings_of(context).settings.bot
-    if not text.strip() or not Room(bot.max_graphemes, bot.max_bytes).holds(text):
+    if not text.strip():
+        todo = "Write what the reply is to say, or retract it."
+        raise Trouble("the text is empty.", where="--text", todo=todo, status=2)
+    if not Room(bot.max_graphemes, bot.max_bytes).holds(text):
         todo = f"Write 1 to {bot.max_graphemes} characters, or retract the reply."
         raise Trouble("the text does not fit into one post.", where="--text", todo=todo, status=2)
     _about_reply(context, what, "correct", reason, moderator, text, private=private, wait=wait)
@@ -138,14 +143,24 @@ def cancel(
 
 
 @app.command("log")
-def log_(context: typer.Context) -> None:
+def log_(
+    context: typer.Context,
+    as_json: Annotated[
+        bool, typer.Option("--json", help="For programs: one JSON object a line.")
+    ] = False,
+) -> None:
     """Show every command that was given, oldest first, also those that a later one undid."""
-    table = Table("when", "moderator", "command", "subject", "reason", "decision", box=None)
-    for at, command in run(_log(settings_of(context).settings.kafka)):
-        words = (command.moderator, command.command, command.subject, command.reason)
-        shown = (f"{at:%Y-%m-%d %H:%M:%S}", *words, command.decision_id or "")
-        table.add_row(*map(Text, shown))
-    out.print(table, crop=False)
+    from bot.show import plain
+
+    for at, given_id, data in run(_log(settings_of(context).settings.kafka)):
+        if as_json:
+            told = {"id": given_id, "at": at.isoformat(), **data.model_dump(mode="json")}
+            typer.echo(json.dumps(told))
+            continue
+        about = f", on decision {data.decision_id}" if data.decision_id else ""
+        what = f"{data.moderator}  {data.command} {data.subject}: {data.reason}"
+        line = f"{at:%Y-%m-%d %H:%M:%S}  {what}  (command {given_id}{about})"
+        out.print(Text(plain(line)), soft_wrap=True)
 
 
 def command(
@@ -158,11 +173,11 @@ def command(
     prompt: str | None = None,
 ) -> None:
     """Give a command on what is named, and tell. Raises ``Trouble``."""
-    from bot.moderation import give, subject_of
-    from schemas.control import ModerationCommanded
+    from bot.moderation import commanded, subject_of
 
     settings = settings_of(context).settings
-    command = ModerationCommanded(
+    said(reason, "--reason")
+    made = commanded(
         command=word,
         subject=subject_of(word, named),
         reason=reason,
@@ -170,8 +185,20 @@ def command(
         decision_id=about,
         prompt=prompt,
     )
-    said(reason, "--reason")
-    tell(run(give(settings.kafka, settings.bot.account_id, command)))
+    tell(run(_checked(settings.kafka, settings.bot.account_id, made)))
+
+
+async def _checked(kafka: "KafkaSettings", bot_id: str, command: "ModerationCommanded") -> "Given":
+    """Give a command; the decision that it refers to has to be there. Raises ``Trouble``."""
+    from bot.clients import options
+    from bot.explain.find import Subject, find
+    from bot.moderation import give
+    from consumers.reader import range_reader
+
+    if command.decision_id is not None:
+        async with range_reader(kafka.bootstrap_servers, options(kafka)) as reader:
+            await find(reader, Subject(command.decision_id), private=True)
+    return await give(kafka, bot_id, command)
 
 
 def _about_reply(
@@ -187,13 +214,11 @@ def _about_reply(
 ) -> None:
     settings = settings_of(context).settings
     who, why = said(moderator, "--as"), said(reason, "--reason")
-    main = _on_reply(
-        settings.kafka, settings.bot.account_id, what, (word, why, who, text), private, wait
-    )
-    given, told = run(main)
+    about = (word, why, who, text)
+    given = run(_on_reply(settings.kafka, settings.bot.account_id, what, about, private))
     tell(given)
-    if told:
-        out.print(Text(told), soft_wrap=True)
+    if wait:
+        _tell_obeyed(settings.kafka, given)
 
 
 async def _on_reply(
@@ -202,60 +227,78 @@ async def _on_reply(
     what: str,
     said: tuple[str, str, str, str | None],
     private: bool,
-    wait: bool,
-) -> tuple["Given", str]:
-    """Find the reply, command, and perhaps wait. Raises ``Trouble``; then nothing is written."""
+) -> "Given":
+    """Find the reply, and command. Raises ``Trouble``; then nothing is written."""
     from bot.clients import options
     from bot.explain.find import Subject, find
-    from bot.moderation import give
+    from bot.moderation import commanded, give
     from consumers.reader import range_reader
-    from schemas.control import ModerationCommanded
 
     word, reason, moderator, text = said
     async with range_reader(kafka.bootstrap_servers, options(kafka)) as reader:
         decided = await find(reader, Subject.of(what), private=private)
-        command = ModerationCommanded(
-            command=word,
-            subject=f"reply:{(*decided.data.reply_ids, decided.data.decision_id)[0]}",
-            reason=reason,
-            moderator=moderator,
-            decision_id=decided.data.decision_id,
-            text=text,
-        )
-        given, began = await give(kafka, bot_id, command, decided), time.monotonic()
-        if not wait:
-            return given, ""
-        done = await _obeyed(reader, given)
+    command = commanded(
+        command=word,
+        subject=f"reply:{(*decided.data.reply_ids, decided.data.decision_id)[0]}",
+        reason=reason,
+        moderator=moderator,
+        decision_id=decided.data.decision_id,
+        text=text,
+    )
+    return await give(kafka, bot_id, command, decided)
+
+
+def _tell_obeyed(kafka: "KafkaSettings", given: "Given") -> None:
+    """Wait for a worker, and print what the command came to. Raises ``Trouble``."""
+    began, stands = time.monotonic(), "The command stands and is obeyed later."
+    try:
+        done = run(_obeyed(kafka, given))
+    except KeyboardInterrupt:
+        what = "given; no worker has obeyed yet."
+        raise Trouble(what, where=given.id, todo=stands, status=130) from None
     if done is None:
-        raise Trouble(
-            f"no worker obeyed within {WAIT_S:.0f} s; the command stands and is obeyed later.",
-            where=str(given.review),
-            todo="Does a worker run, and keep up?",
-            status=3,
-        )
+        what = f"no worker obeyed within {WAIT_S:.0f} s. {stands}"
+        todo = "Does a worker run, and keep up?"
+        raise Trouble(what, where=str(given.review), todo=todo, status=3)
     took, data = time.monotonic() - began, done.data
-    return given, f"{data.outcome.value} ({data.reason}) after {took:.2f} s: {data.decision_id}"
+    told = f"{data.outcome.value} ({data.reason}) after {took:.2f} s: {data.decision_id}"
+    out.print(Text(told), soft_wrap=True)
+    for line in _of_checks(data):
+        out.print(Text(line), soft_wrap=True)
 
 
-async def _obeyed(reader: object, given: "Given") -> "Decided | None":
+def _of_checks(data: "DecisionRecorded") -> Iterator[str]:
+    """What the checks made of a moderator's words, where they left them not as they were."""
+    from schemas.codes import SkipReason
+
+    changed = [rule.name for rule in data.rules if rule.verdict == "changed"]
+    if changed:
+        yield f"The checks changed the text ({', '.join(changed)})."
+        yield f"`twite explain {data.decision_id} --private` shows what is published."
+    if data.reason == SkipReason.NO_ANSWER:
+        yield "The checks left nothing of it to say: the old reply stands as it was."
+
+
+async def _obeyed(kafka: "KafkaSettings", given: "Given") -> "Decided | None":
     """The decision that a command about a reply came to; none where it takes too long."""
     import asyncio
 
+    from bot.clients import options
     from bot.explain.find import Subject, look
-    from consumers.reader import RangeReader
+    from consumers.reader import range_reader
 
-    assert isinstance(reader, RangeReader)  # noqa: S101 - ours
     subject, until = Subject(str(given.review), given.review), time.monotonic() + WAIT_S
     since_ms = round(time.time() * 1000) - 60_000
-    while time.monotonic() < until:
-        hits = await look(reader, subject, private=True, since_ms=since_ms)
-        if hits.newest is not None:
-            return hits.newest
-        await asyncio.sleep(LOOK_S)
+    async with range_reader(kafka.bootstrap_servers, options(kafka)) as reader:
+        while time.monotonic() < until:
+            hits = await look(reader, subject, private=True, since_ms=since_ms)
+            if hits.newest is not None:
+                return hits.newest
+            await asyncio.sleep(LOOK_S)
     return None
 
 
-async def _log(kafka: "KafkaSettings") -> "list[tuple[datetime, ModerationCommanded]]":
+async def _log(kafka: "KafkaSettings") -> "list[tuple[datetime, str, ModerationCommanded]]":
     from bot.clients import options
     from consumers.reader import Range, range_reader
     from schemas.codec import Undecodable, decode
@@ -265,11 +308,12 @@ async def _log(kafka: "KafkaSettings") -> "list[tuple[datetime, ModerationComman
     async with range_reader(kafka.bootstrap_servers, options(kafka)) as reader:
         async for record in reader.read(Range(BOT_MODERATION_LOG)):
             try:
-                data: ModerationCommanded = decode(record).data
+                event = decode(record)
             except Undecodable as error:
                 err.print(Text(f"offset {record.offset} can't be read: {error.code}"))
                 continue
-            found.append((datetime.fromtimestamp(record.timestamp_ms / 1000, UTC), data))
+            at = datetime.fromtimestamp(record.timestamp_ms / 1000, UTC)
+            found.append((at, event.envelope.id, event.data))
     return found
 
 

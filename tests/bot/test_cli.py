@@ -12,11 +12,14 @@ from aiokafka.errors import KafkaConnectionError
 from typer.testing import CliRunner
 
 from bot import cli
-from bot.cli import app, console, topics
+from bot.cli import app, console, moderate, topics
 from bot.errors import Trouble
+from bot.moderation import Given
 from bot.observe import Outcome
 from bot.settings import known_fields
+from schemas.audit import RuleVerdict
 from schemas.codes import Outcome as Kind
+from schemas.control import ModerationCommanded
 from tests.bot.outcomes import INPUT, decision
 
 NOBODY = "localhost:1"  # no broker listens there
@@ -395,3 +398,38 @@ def test_a_command_of_a_moderator_says_who_and_why(missing: str) -> None:
     result = CliRunner().invoke(app, ["moderate", "block", "account:a", *words])
     assert isinstance(result.exception, Trouble)
     assert missing in str(result.exception)
+
+
+def test_an_empty_correction_is_called_empty() -> None:
+    words = ["correct", "at://p/1", "--text", "", "--as", "anna", "--reason", "rude"]
+    result = CliRunner().invoke(app, ["moderate", *words])
+    assert "the text is empty" in str(result.exception)
+
+
+def test_who_stops_waiting_for_a_worker_is_told_that_the_command_stands(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    given = Given("command-1", ModerationCommanded(
+        command="retract", subject="reply:r", reason="rude", moderator="anna"
+    ))  # fmt: skip
+
+    async def found(*_: object) -> Given:
+        return given
+
+    async def interrupted(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(moderate, "_on_reply", found)
+    monkeypatch.setattr(moderate, "_obeyed", interrupted)
+    words = ["retract", "at://p/1", "--as", "anna", "--reason", "rude", "--wait"]
+    result = CliRunner().invoke(app, ["moderate", *words])
+    assert "retract reply:r, by anna: command command-1" in result.output
+    assert "no worker has obeyed yet" in str(result.exception)
+
+
+def test_what_the_checks_made_of_a_correction_is_told() -> None:
+    rule = RuleVerdict(name="links-and-handles", verdict="changed")
+    data = decision(Kind.SKIPPED, reason="no-answer").model_copy(update={"rules": (rule,)})
+    told = "\n".join(moderate._of_checks(data))
+    assert "links-and-handles" in told
+    assert "the old reply stands" in told

@@ -1,6 +1,7 @@
 """Commands of moderators through real Kafka: obeyed once, also by a worker that starts later."""
 
 import asyncio
+import json
 import signal
 from collections.abc import Iterator
 from datetime import UTC, datetime
@@ -87,13 +88,21 @@ async def test_a_reply_is_corrected_then_retracted_and_each_is_told(settings: Se
         assert taken_back.decision.reason == SkipReason.MODERATED
         said = await moderate(settings.kafka, "log")
         assert ("correct" in said.output, "retract" in said.output) == (True, True)
+        said = await moderate(settings.kafka, "log", "--json")
+        listed = [json.loads(line) for line in said.output.splitlines()]
+        assert told.id in [one["id"] for one in listed]
         assert [o.decision.outcome for o in people.changes] == [Kind.CORRECTED, Kind.RETRACTED]
 
 
 async def test_nothing_is_written_about_a_reply_that_nobody_knows(settings: Settings) -> None:
     said = await moderate(settings.kafka, "retract", "no-such-reply", *WHO)
     assert said.exit_code != 0
-    assert "no-such-reply" not in (await moderate(settings.kafka, "log")).output
+    unknown = ("block", "account:nobody", "--decision", "no-such-decision")
+    said = await moderate(settings.kafka, *unknown, *WHO)
+    assert said.exit_code != 0
+    log = (await moderate(settings.kafka, "log")).output
+    assert "no-such" not in log
+    assert "account:nobody" not in log
 
 
 async def test_what_is_paused_waits_until_it_is_resumed_or_cancelled(settings: Settings) -> None:
