@@ -136,7 +136,9 @@ class BotHandler:
             raise _refused(error, job.record) from error
         except EngineError as error:
             raise RetryLater(error.code) from error
-        except (KnowledgeUnavailable, QuotasUnavailable) as error:
+        except KnowledgeUnavailable as error:
+            raise RetryLater(f"{type(error).__name__}: {error}") from error
+        except QuotasUnavailable as error:
             raise RetryLater(type(error).__name__) from error
         outputs = self._outputs(asked, decision)
         _check_sizes(outputs, job.record)

@@ -318,4 +318,5 @@ class KnowledgeOfViews:
         except sqlite3.Error as error:
             if is_damage(error):
                 raise opened.lost(error) from error
-            raise KnowledgeUnavailable(type(error).__name__) from error
+            # SQLite's messages name tables, columns and states, never what stands in a row.
+            raise KnowledgeUnavailable(f"{type(error).__name__}: {error}") from error

@@ -124,7 +124,9 @@ class ReviewsHandler:
         review: Review = job.payload
         try:
             judged = await self._judged(review, attempt)
-        except (EngineError, KnowledgeUnavailable, QuotasUnavailable) as error:
+        except KnowledgeUnavailable as error:
+            raise RetryLater(f"{type(error).__name__}: {error}") from error
+        except (EngineError, QuotasUnavailable) as error:
             raise RetryLater(type(error).__name__) from error
         except NotYet as error:
             look = None if error.look is None else self._look(review, error.look)

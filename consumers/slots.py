@@ -251,8 +251,8 @@ class Slots:
             work.partition.finish(work.record.offset, outputs, kind)
             lost = ""
             self._done(lane, work)
-        except RetryLater:
-            self._park(lane, work)
+        except RetryLater as error:
+            self._park(lane, work, str(error))
         except NotYet as error:
             self._wait(lane, work, error)
             lost = ""
@@ -318,8 +318,8 @@ class Slots:
         if not isinstance(error, RetryLater):
             log.error("handler failed", error=told(error), **where(work.record))
         if work.attempts < self._config.max_attempts:
-            raise RetryLater(type(error).__name__) from error
-        detail = f"{type(error).__name__} in attempt {work.attempts}"
+            raise RetryLater(_why(error)) from error
+        detail = f"{_why(error)} in attempt {work.attempts}"
         return GiveUp("retries-exhausted", detail)
 
     def _give_up(self, work: Work, error: GiveUp) -> Sequence[Output]:
@@ -345,18 +345,18 @@ class Slots:
         work.faults += 1
         log.error("giving up failed", error=told(cause), attempt=work.faults, **where(work.record))
         if work.faults < self._config.max_attempts:
-            self._park(lane, work)
+            self._park(lane, work, type(cause).__name__)
         elif work.partition.is_open:
             self._stuck.append((lane, work))
             work.partition.stand_still(work.record.offset)
         else:
             self._done(lane, work)
 
-    def _park(self, lane: Lane, work: Work) -> None:
+    def _park(self, lane: Lane, work: Work, why: str) -> None:
         """Wait in the lane, which stays busy, so that its order holds; the slot is free."""
         delay = full_jitter(work.attempts, self._config.retry_base_s, self._config.retry_cap_s)
         place = where(work.record)
-        log.info("retry later", attempt=work.attempts, delay_s=round(delay, 3), **place)
+        log.info("retry later", why=why, attempt=work.attempts, delay_s=round(delay, 3), **place)
         self._metrics.retries.add(work.record.topic)
         self._park_for(lane, work, delay)
 
@@ -455,3 +455,9 @@ class Slots:
 
 def _topic(lane: Lane) -> str:
     return str(lane[0].source.topic)
+
+
+def _why(error: BaseException) -> str:
+    """What made an attempt fail: the handler's own words, which hold nothing that people wrote,
+    or the type of the error."""
+    return (str(error) if isinstance(error, RetryLater) else "") or type(error).__name__

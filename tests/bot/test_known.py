@@ -312,7 +312,7 @@ def test_a_view_that_is_busy_means_later() -> None:
 
     opened: Any = Opened(Busy())  # type: ignore[arg-type]
     knowledge = KnowledgeOfViews(lambda: {"conversation": opened}, BOT.id, wait_s=0.0)
-    with pytest.raises(KnowledgeUnavailable):
+    with pytest.raises(KnowledgeUnavailable, match="OperationalError: database is locked"):
         knowledge.latest("at://p")
 
 

@@ -187,6 +187,31 @@ async def test_a_dead_letter_that_comes_late_is_counted_once_with_the_handlers_a
     assert [s.value for s in metrics.dead_letters.family().samples] == [1.0]
 
 
+class Waiting(Handler):
+    """Asks to be tried later, always for the same reason; ``details``: of its dead letters."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.details: list[str] = []
+
+    async def handle(self, job: Job, *, attempt: int) -> Sequence[Output]:
+        raise RetryLater("OperationalError: database is locked")
+
+    def give_up(self, record: Record, error: GiveUp, *, attempts: int) -> Sequence[Output]:
+        self.details.append(error.detail)
+        return super().give_up(record, error, attempts=attempts)
+
+
+async def test_why_it_is_tried_later_is_logged_and_stands_in_the_dead_letter() -> None:
+    partition, slots = Partition(handler := Waiting()), slots_of()
+    with capture_logs() as logs:
+        put(slots, partition, 7, b"bad")
+        await wait_until(lambda: len(partition.finished) == 1)
+    assert handler.details == ["OperationalError: database is locked in attempt 3"]
+    later = [line["why"] for line in logs if line["event"] == "retry later"]
+    assert later == ["OperationalError: database is locked"] * 2
+
+
 async def test_a_handler_may_stop_the_partition_where_it_cannot_give_up() -> None:
     partition, slots = Partition(Handler(raising(StopPartition("no")))), slots_of()
     put(slots, partition, 7, b"bad")
