@@ -23,7 +23,6 @@ from bot.audit import Trace, id_of
 from bot.conversation import Decision, replied, skipped
 from bot.held import HeldLog
 from bot.knowledge import Knowledge, Standing
-from bot.policy import PAUSE_S
 from bot.publishing import Place, Publishing
 from bot.standing import approval_of, verdict_on
 from bot.values import Asked, Setup, conversation_of, is_open, written
@@ -37,6 +36,7 @@ from schemas.held import ReplyHeld, digest_of
 log = structlog.get_logger(__name__)
 
 KEPT = 128  # decisions that wait with all that led to them, for each assignment
+PAUSE_S = 0.5  # until what waits is looked at again
 RULE = "approval"
 
 Make = Callable[[], Awaitable[Decision]]

@@ -7,9 +7,10 @@ they run, and the first skip ends it. ``quota`` is the last: what is skipped for
 takes nobody's share. Next: ``bot/context.py``.
 """
 
+import time
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
-from datetime import datetime
+from datetime import UTC, datetime
 from typing import cast
 
 from bot.echoes import Echoes
@@ -43,7 +44,7 @@ MAX_HOPS = 255
 PASS = "pass"  # noqa: S105 - a verdict
 SKIP = "skip"
 HOUR_MS = 3_600_000
-PAUSE_S = 0.5  # until what is paused is looked at again
+PAUSED_S = 30.0  # until what is paused is looked at again, should no command have it looked at
 
 
 @dataclass(frozen=True, slots=True)
@@ -253,7 +254,8 @@ async def decide(
     verdict, verdicts = judge(asked, settings, facts, BEFORE_QUOTA)
     if isinstance(verdict, Skip):
         return verdict, verdicts
-    require_not_paused(facts)
+    if facts.paused:
+        raise _paused(asked, settings, knowledge, facts, BEFORE_QUOTA)
     claim = claim_of(asked, settings.bot, facts.near)
     facts = replace(facts, taken=await quotas.take(claim, limits, now))
     verdict, last = judge(asked, settings, facts, QUOTA)
@@ -271,15 +273,27 @@ def look_again(
     ``NotYet`` where a moderator has it wait."""
     facts = gather(asked, settings.bot.id, knowledge, None, now)
     verdict, verdicts = judge(asked, settings, facts, rules)
-    if isinstance(verdict, Answer):
-        require_not_paused(facts)
+    if isinstance(verdict, Answer) and facts.paused:
+        raise _paused(asked, settings, knowledge, facts, rules)
     return verdict, verdicts
 
 
-def require_not_paused(facts: Facts) -> None:
-    """What is skipped anyway never waits. Raises ``NotYet``."""
-    if facts.paused:
-        raise NotYet(PAUSE_S)
+def _paused(
+    asked: Asked, settings: Settings, knowledge: Knowledge, facts: Facts, rules: Sequence[Rule]
+) -> NotYet:
+    """It waits until it is paused no more, or is skipped anyway, which is looked at without a
+    slot, for thousands may wait. ``facts``: when it was paused."""
+    began = time.monotonic()
+
+    async def look() -> float:
+        now_ms = facts.now_ms + round((time.monotonic() - began) * 1000)
+        now = datetime.fromtimestamp(now_ms / 1000, UTC)
+        today = gather(asked, settings.bot.id, knowledge, None, now)
+        today = replace(today, max_age_hours=facts.max_age_hours)
+        verdict, _ = judge(asked, settings, today, rules)
+        return PAUSED_S if today.paused and isinstance(verdict, Answer) else 0.0
+
+    return NotYet(PAUSED_S, look)
 
 
 def judge(asked: Asked, settings: Settings, facts: Facts, rules: Sequence[Rule] = RULES) -> Verdict:

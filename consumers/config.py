@@ -30,6 +30,10 @@ class WorkerConfig:
     waiting_per_slot: int = 4
     max_waiting: int = 20_000
     max_waiting_bytes: int = 64 * 1024 * 1024  # of quick topics, and again of all others
+    # What waits for its time, and behind it in its lane, takes no room from the others up to here;
+    # of quick topics, and again of all others.
+    max_held: int = 5_000
+    max_held_bytes: int = 32 * 1024 * 1024
     weights: Mapping[str, float] = field(default_factory=dict)  # topics' shares, 1 if not named
     max_attempts: int = 5
     deadline_s: float = 120.0

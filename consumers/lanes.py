@@ -193,6 +193,11 @@ class Lanes(Generic[K, T]):
         lane = self._lanes.get(name)
         return lane.busy.item if lane is not None and lane.busy is not None else None
 
+    def behind(self, name: K) -> list[T]:
+        """What waits in this lane, in order, without the item that was taken."""
+        lane = self._lanes.get(name)
+        return [queued.item for queued in _chain(lane)] if lane is not None else []
+
     def put_back(self, name: K) -> None:
         """The item taken from this lane has to run again, before all others of its lane."""
         lane = self._lanes[name]

@@ -78,12 +78,15 @@ class Work:
 class _Parked:
     """A record that waits in its lane, which stays busy. ``soonest``: when it may be looked at
     again if something changes (loop time), none where it waits out a back-off or is being looked
-    at; ``look`` tells without a slot whether its time has come."""
+    at; ``look`` tells without a slot whether its time has come. ``held`` and ``held_bytes``: of
+    what waits for that time, it and what is behind it in its lane."""
 
     work: Work
     timer: asyncio.TimerHandle
     soonest: float | None = None
     look: Look | None = None
+    held: int = 0
+    held_bytes: int = 0
 
 
 class _GivingUpFailed(Exception):
@@ -120,6 +123,9 @@ class Slots:
         self._due: dict[Lane, _Parked] = {}  # those to be looked at
         self._looker: asyncio.Task[None] | None = None
         self._bytes: Counter[str] = Counter()  # of what waits or is parked, by topic
+        self._held: Counter[str] = Counter()  # records that wait for their time, and behind those
+        self._held_behind: Counter[str] = Counter()  # of them, those behind
+        self._held_bytes: Counter[str] = Counter()
 
     @property
     def limit(self) -> int:
@@ -145,10 +151,25 @@ class Slots:
         """The same, of these topics only."""
         return sum(self._bytes[topic] for topic in topics)
 
+    def busy_bytes(self, topics: Collection[str]) -> int:
+        """The same, without what waits for its time, up to ``max_held_bytes``."""
+        held = sum(self._held_bytes[topic] for topic in topics)
+        return self.bytes_of(topics) - min(held, self._config.max_held_bytes)
+
+    def held_room(self, topics: Collection[str]) -> int:
+        """How many of the records of these topics that wait in lanes wait behind one whose time
+        has not come; what is held beyond ``max_held`` is taken off again."""
+        held, behind = (
+            sum(counts[topic] for topic in topics) for counts in (self._held, self._held_behind)
+        )
+        return behind - max(0, held - self._config.max_held)
+
     def put(self, lane: Lane, work: Work, job: Job | None) -> None:
         """A record that is to be handled when its lane and a slot are free. The one before it may
         be waiting for its time: what comes later may make that moot."""
         self._bytes[work.record.topic] += work.size
+        if (parked := self._parked.get(lane)) is not None and parked.held:
+            self._hold(work.record.topic, parked, work.size)
         lanes = self._lanes_of(work)
         ready = lanes.put(lane, work, job.share) if job else lanes.put(lane, work)
         if ready:
@@ -366,7 +387,23 @@ class Slots:
         log.debug("not yet", delay_s=round(error.seconds, 3), **where(work.record))
         parked = self._park_for(lane, work, error.seconds)
         parked.look = error.look
+        for one in (work, *self._lanes_of(work).behind(lane)):
+            self._hold(work.record.topic, parked, one.size)
         self._wait_on(lane, parked, error.seconds)
+
+    def _hold(self, topic: str, parked: _Parked, size: int) -> None:
+        """One more waits for that time; the first is the parked record itself."""
+        self._held_behind[topic] += 1 if parked.held else 0
+        self._held[topic] += 1
+        self._held_bytes[topic] += size
+        parked.held += 1
+        parked.held_bytes += size
+
+    def _hold_no_more(self, parked: _Parked) -> None:
+        topic = parked.work.record.topic
+        self._held_behind[topic] -= max(0, parked.held - 1)
+        self._held[topic] -= parked.held
+        self._held_bytes[topic] -= parked.held_bytes
 
     def _wait_on(self, lane: Lane, parked: _Parked, seconds: float) -> None:
         """For so long, or until something changes, as it may have done just now."""
@@ -427,7 +464,9 @@ class Slots:
             self._put_back(lane)
 
     def _put_back(self, lane: Lane) -> None:
-        work = self._parked.pop(lane).work
+        parked = self._parked.pop(lane)
+        self._hold_no_more(parked)
+        work = parked.work
         self._lanes_of(work).put_back(lane)
         work.ready_at = time.monotonic()
         self.dispatch()
@@ -436,6 +475,7 @@ class Slots:
         """It waits no more, and is not handled any more either."""
         parked = self._parked.pop(lane)
         self._due.pop(lane, None)
+        self._hold_no_more(parked)
         parked.timer.cancel()
         self._bytes[parked.work.record.topic] -= parked.work.size
         return parked.work

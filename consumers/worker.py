@@ -185,11 +185,13 @@ class Worker(ConsumerRebalanceListener):  # type: ignore[misc]  # aiokafka has n
 
         Where all that waits is the flood of a few authors, reading goes on, within bounds,
         to find the others behind them. What waits of quick topics doesn't count: they are read
-        besides, and would keep the others out for as long as more comes.
+        besides, and would keep the others out for as long as more comes. Nor does what waits for
+        its time, up to ``max_held``.
         """
         slots, quick = self._slots, self._config.quick_topics
-        left = self._left(frozenset(self._config.topics) - quick)
-        waiting = slots.lanes.waiting_but(quick)
+        others = frozenset(self._config.topics) - quick
+        left = self._left(others)
+        waiting = slots.lanes.waiting_but(quick) - slots.held_room(others)
         wanted = self._config.waiting_per_slot * slots.limit
         if waiting < wanted:
             return min(left, wanted - waiting)
@@ -199,9 +201,10 @@ class Worker(ConsumerRebalanceListener):  # type: ignore[misc]  # aiokafka has n
         """How many more records of these topics may wait at all. Quick topics and the others each
         have the bytes for themselves: those that wait long for their time keep nobody out."""
         config, slots = self._config, self._slots
-        if slots.bytes_of(topics) >= config.max_waiting_bytes:
+        if slots.busy_bytes(topics) >= config.max_waiting_bytes:
             return 0
-        return max(0, config.max_waiting - slots.lanes.waiting - slots.quick.waiting)
+        waiting = slots.lanes.waiting + slots.quick.waiting - slots.held_room(config.topics)
+        return max(0, config.max_waiting - waiting)
 
     def _with_room(self, consumer: AIOKafkaConsumer) -> dict[TopicPartition, AssignedPartition]:
         assigned = consumer.assignment()

@@ -1,7 +1,9 @@
 """``bot.policy``: every rule, its order, and the verdicts of those that ran."""
 
+import time
 from dataclasses import replace
 from datetime import timedelta
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -12,6 +14,7 @@ from bot.knowledge import AccountState, Stored
 from bot.memory import NoKnowledge
 from bot.policy import (
     BEFORE_QUOTA,
+    PAUSED_S,
     REVIEW,
     RULES,
     SECOND_LOOK,
@@ -448,6 +451,33 @@ async def test_what_is_paused_waits_and_takes_nobodys_share(whom: str) -> None:
     with pytest.raises(NotYet):
         look_again(asked(mention()), SETTINGS, known, NOW)
     assert spent.claims == []
+
+
+async def test_what_is_paused_is_looked_at_without_being_handled() -> None:
+    known = Known(paused={ALICE.id})
+    with pytest.raises(NotYet) as waiting:
+        await decide(asked(mention()), SETTINGS, known, Spent(), Echoes(), NOW)
+    look = waiting.value.look
+    assert look is not None
+    assert await look() == waiting.value.seconds == PAUSED_S
+    known.known["cancelled"] = {"conv-1": NOW_MS + 1}
+    assert await look() == 0.0, "it is skipped now"
+    known.known["cancelled"] = {}
+    assert await look() > 0
+    known.known["paused"] = set()
+    assert await look() == 0.0, "it may be answered now"
+
+
+async def test_what_gets_too_old_while_it_is_paused_is_handled(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    with pytest.raises(NotYet) as waiting:
+        await decide(asked(mention()), SETTINGS, Known(paused={ALICE.id}), Spent(), Echoes(), NOW)
+    look = waiting.value.look
+    assert look is not None
+    later = time.monotonic() + 365 * 86_400
+    monkeypatch.setattr("bot.policy.time", SimpleNamespace(monotonic=lambda: later))
+    assert await look() == 0.0
 
 
 async def test_what_is_skipped_anyway_does_not_wait() -> None:

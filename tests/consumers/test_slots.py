@@ -6,7 +6,7 @@ from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
-from typing import Any
+from typing import Any, cast
 
 import pytest
 from aiokafka import TopicPartition
@@ -451,6 +451,41 @@ async def test_parked_records_count_as_memory_until_they_are_done_or_dropped() -
     assert slots.waiting_bytes == held, "counted once, however often it is looked at"
     slots.drop(lambda lane: lane[0] is partition)
     assert (slots.waiting_bytes, slots.parked, slots.lanes.busy) == (0, 0, 0)
+
+
+async def test_what_waits_for_its_time_is_counted_apart_from_what_is_in_a_hurry() -> None:
+    partition, slots = await parked(handler := Paused())
+    put(slots, partition, 8, b"fine")
+    put(slots, partition, 9, b"fine", lane="given back", dispatch=False)
+    assert slots.held_room(["in"]) == 1, "the one behind it; the other lane is in a hurry"
+    assert 0 < slots.busy_bytes(["in"]) < slots.waiting_bytes
+    handler.moot = True
+    slots.look_again()
+    await wait_until(lambda: len(partition.finished) == 3)
+    assert (slots.held_room(["in"]), slots.busy_bytes(["in"]), slots.waiting_bytes) == (0, 0, 0)
+
+
+async def test_what_was_behind_a_record_before_it_had_to_wait_is_held_too() -> None:
+    partition, slots = Partition(Paused()), slots_of(wanted=lambda: 1)
+    for offset in (7, 8, 9):
+        put(slots, cast("Any", partition), offset, b"fine", dispatch=False)
+    slots.dispatch()
+    await wait_until(lambda: slots.parked == 1)
+    assert (slots.held_room(["in"]), slots.busy_bytes(["in"])) == (2, 0)
+    slots.drop(lambda lane: True)
+    assert (slots.held_room(["in"]), slots.busy_bytes(["in"]), slots.waiting_bytes) == (0, 0, 0)
+
+
+async def test_what_is_held_beyond_its_bound_counts_as_any_other() -> None:
+    config = replace(CONFIG, max_held=2, max_held_bytes=600)
+    partition: Any = Partition(Paused())
+    slots = Slots(config, Metrics(), lambda: 4, _nothing)
+    for offset in range(5):
+        put(slots, partition, offset, b"fine", lane=f"lane {offset}")
+    await wait_until(lambda: slots.parked == 5)
+    assert slots.held_room(["in"]) == -3
+    assert slots.busy_bytes(["in"]) == slots.waiting_bytes - 600
+    slots.drop(lambda lane: True)
 
 
 async def test_a_record_parked_in_a_partition_that_closes_is_left_to_the_next_owner() -> None:

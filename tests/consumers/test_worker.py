@@ -10,7 +10,7 @@ from aiokafka import TopicPartition
 
 from consumers.batches import BatchTooLarge
 from consumers.config import WorkerConfig
-from consumers.handler import Job
+from consumers.handler import Job, NotYet
 from consumers.partition import AssignedPartition
 from consumers.slots import Work
 from consumers.worker import Worker
@@ -245,6 +245,39 @@ async def test_bytes_that_wait_of_quick_topics_keep_no_others_out_and_the_other_
     worker._partitions.update(cast("Any", there))
     asked = worker._with_room(cast("Any", Rebalancing(dict, set(there))))
     assert [source.topic for source in asked] == (["in"] if held == "quick" else ["in", "quick"])
+
+
+async def test_what_waits_for_its_time_keeps_nobody_else_out() -> None:
+    """One author is paused, and writes on: 3 MB in one lane, 60 records in lanes of their own."""
+
+    class Paused(Quiet):
+        def enter(self, task: object, work: object) -> None: ...
+
+        def leave(self, task: object) -> None: ...
+
+        async def handle(self, job: Job, *, attempt: int) -> Sequence[Output]:
+            raise NotYet(3600.0)
+
+    config = replace(CONFIG, max_waiting=100, max_waiting_bytes=1_000_000)
+    worker = Worker(config, lambda topic, partition: cast("Any", None))
+    source, slots = Paused(), worker._slots
+    for offset in range(160):
+        value = bytes(30_000) if offset < 100 else b""
+        record = Record(
+            topic="in", partition=0, offset=offset, timestamp_ms=0, key=b"", value=value
+        )
+        lane = max(offset, 99)
+        work = Work(cast("Any", source), record, Job(record, lane, None))
+        slots.put((cast("Any", source), lane), work, cast("Any", work.job))
+    assert worker._room() == 0, "nobody knows yet that it is to wait"
+    while slots.lanes.ready:
+        slots.dispatch()
+        await asyncio.sleep(0)
+    await wait_until(lambda: slots.parked == 61)
+    assert slots.waiting_bytes > config.max_waiting_bytes
+    assert (slots.lanes.waiting, worker._left(["in"])) == (99, 100)
+    assert worker._room() == config.waiting_per_slot * slots.limit > 0
+    slots.drop(lambda lane: True)
 
 
 async def test_any_thread_may_ask_to_look_again_at_what_waits_for_its_time() -> None:
