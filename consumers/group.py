@@ -91,6 +91,17 @@ class Group:
                 group=self.config.group_id,
             )
 
+    def is_looking(self) -> bool:
+        """Is the client looking for the group's coordinator? A new subscription meanwhile would
+        end its task: it goes on with the assignment of the old one, which is over (aiokafka
+        0.14, an assertion)."""
+        return self.consumer._coordinator.coordinator_id is None
+
+    def is_dead(self) -> bool:
+        """Has the client's task for the group ended? Then it neither joins nor leaves any more,
+        and only a new client will; aiokafka says so to whoever polls, and only there."""
+        return bool(self.consumer._coordinator._coordination_task.done())
+
     async def is_member(self) -> bool:
         """Does the group still count us in? A heartbeat of our own, since a process that stood
         still may not know yet. Raises KafkaError or TimeoutError where nobody can say."""

@@ -139,28 +139,44 @@ class Worker(ConsumerRebalanceListener):  # type: ignore[misc]  # aiokafka has n
     async def run(self) -> None:
         """Work until ``stop``. Raises ``ConsumersError`` where it cannot start."""
         self._loop = asyncio.get_running_loop()
-        group = await connect(self._config, self._stopping)
-        if group is None:
-            return
+        try:
+            while not self._stopping.is_set():
+                group = await connect(self._config, self._stopping)
+                if group is not None:
+                    await self._belong(group)
+        finally:
+            self._stopping.set()
+
+    async def _belong(self, group: Group) -> None:
+        """Work as a member of the group, until ``stop`` or until its client is dead."""
         self._group = group
+        self._rejoin_wanted = False
         self._slots.checker.partitions = group.partitions
         group.consumer.subscribe(list(self._config.topics), listener=self)
         try:
-            await self._read(group.consumer)
-        finally:
+            await self._read(group)
+        except BaseException:
             self._stopping.set()
+            raise
+        finally:
             await self._close_all(list(self._partitions))
             await asyncio.gather(*self._stale, return_exceptions=True)
             await group.close()
 
     # Reading: only what there is room for, from partitions that have room.
 
-    async def _read(self, consumer: AIOKafkaConsumer) -> None:
+    async def _read(self, group: Group) -> None:
+        consumer = group.consumer
         while not self._stopping.is_set():
             self._turned_at = time.monotonic()
+            if group.is_dead():
+                log.error(
+                    "the group's client died: joining with a new one", group=self._config.group_id
+                )
+                return
             self._slots.expire()
             self._slots.dispatch()  # there may be more slots than before
-            self._rejoin(consumer)
+            self._rejoin(group)
             asked = self._with_room(consumer)
             room = self._room()
             try:
@@ -173,12 +189,12 @@ class Worker(ConsumerRebalanceListener):  # type: ignore[misc]  # aiokafka has n
                 await self._wait_for_change()
             self._slots.dispatch()
 
-    def _rejoin(self, consumer: AIOKafkaConsumer) -> None:
+    def _rejoin(self, group: Group) -> None:
         """Ask the group for partitions anew, after one was fenced."""
-        if self._rejoin_wanted:
+        if self._rejoin_wanted and not group.is_looking():
             self._rejoin_wanted = False
             log.info("rejoining the group", group=self._config.group_id)
-            consumer.subscribe(list(self._config.topics), listener=self)
+            group.consumer.subscribe(list(self._config.topics), listener=self)
 
     def _room(self) -> int:
         """How many records to take in now: enough to keep the slots busy, not more.

@@ -184,6 +184,24 @@ async def test_a_fenced_worker_rejoins_and_nothing_is_doubled(
         assert places(await out.settle()) == expected(200)
 
 
+async def test_a_group_client_that_dies_is_replaced(bootstrap: str, topics: ToyTopics) -> None:
+    """aiokafka's task for the group ends of an assertion or a fault; nobody would poll again."""
+    await toy.produce(bootstrap, topics.source, records(40))
+    handler = ToyHandler(topics.out, topics.audit)
+    async with (
+        toy.working(toy_config(bootstrap, topics), handler) as worker,
+        toy.reading(bootstrap, topics.out) as out,
+    ):
+        await out.until(40)
+        group = worker._group
+        assert group is not None
+        assert not group.is_dead()
+        group.consumer._coordinator._coordination_task.cancel()
+        await wait_until(lambda: worker._group is not group, 30)
+        await toy.produce(bootstrap, topics.source, records(40))
+        assert places(await out.until(80)) == expected(80)
+
+
 async def test_two_workers_share_and_take_over_without_doubles(
     bootstrap: str, topics: ToyTopics
 ) -> None:
