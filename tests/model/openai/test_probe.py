@@ -106,7 +106,7 @@ async def test_transformers_serve_may_have_no_list_of_models() -> None:
 async def test_transformers_serve_is_the_same_when_its_cache_has_the_model() -> None:
     """Its list of models is that of the cache, and the first request fills it."""
     async with BadServer() as server:
-        options = {"model": "echo-model", "kind": "transformers"}
+        options: dict[str, Any] = {"model": "echo-model", "kind": "transformers"}
         pages(server, v1_models={"data": []})
         before = await looked_at(server, **options)
         pages(server, v1_models={"data": [{"id": "echo-model", "root": "here"}]})
