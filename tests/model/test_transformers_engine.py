@@ -230,7 +230,7 @@ async def test_a_row_without_numbers_hurts_only_itself(
     monkeypatch.setattr("model.slots.Slots.decode", spoiled)
     tasks = [tiny.generate(ask(tiny, f"r{n}", QUESTIONS[0], max_tokens=2)) for n in range(2)]
     ends = await asyncio.gather(*tasks, return_exceptions=True)
-    assert EngineUnavailable in {type(end) for end in ends}
+    assert any(isinstance(end, EngineUnavailable) for end in ends)
     monkeypatch.undo()
     assert (await tiny.generate(ask(tiny, "a"))).token_ids
 
