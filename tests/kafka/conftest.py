@@ -1,12 +1,11 @@
 """What the tests of this folder share."""
 
-import asyncio
 from collections.abc import Iterator
 
 import pytest
 
-from infra.broker import LocalBroker
 from tests.conftest import Kafka
+from tests.kafka.brokers import running
 
 
 @pytest.fixture
@@ -18,9 +17,12 @@ def bootstrap(kafka: Kafka) -> str:
 @pytest.fixture(scope="module")
 def own_broker() -> Iterator[str]:
     """The address of a Kafka of the file's own, for those who count everything on it."""
-    broker = LocalBroker()
-    asyncio.run(broker.start())
-    try:
+    with running() as broker:
         yield broker.bootstrap_servers
-    finally:
-        asyncio.run(broker.stop())
+
+
+@pytest.fixture(scope="module")
+def own_topics() -> Iterator[str]:
+    """The same, with the topics of the contract, 4 partitions each."""
+    with running(partitions=4) as broker:
+        yield broker.bootstrap_servers

@@ -8,24 +8,20 @@ import pytest
 from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, TopicPartition
 from aiokafka.errors import GroupAuthorizationFailedError, TopicAuthorizationFailedError
 from confluent_kafka.admin import (
-    AclBinding,
     AclOperation,
-    AclPermissionType,
     AdminClient,
-    ResourcePatternType,
     ResourceType,
 )
 
 from bot.access import rights_of
 from consumers.reader import Range, range_reader
-from infra.broker import LocalBroker
-from infra.topics import create_topics
 from schemas import names
 from schemas.topics import TOPICS
+from tests.kafka.brokers import GUARDED, OTHERS, allowed, running
 
 pytestmark = pytest.mark.kafka
 
-US, OTHERS = "User:ANONYMOUS", "User:somebody"
+US = "User:ANONYMOUS"
 KINDS = {"topic": ResourceType.TOPIC, "group": ResourceType.GROUP}
 GROUP = "twite"
 
@@ -33,45 +29,30 @@ GROUP = "twite"
 @pytest.fixture(scope="module")
 def guarded() -> Iterator[str]:
     """Every topic and the live group belong to somebody else; we have a replay's rights."""
-    broker = LocalBroker(
-        properties={
-            "authorizer.class.name": "org.apache.kafka.metadata.authorizer.StandardAuthorizer",
-            "allow.everyone.if.no.acl.found": "true",  # of the cluster, which has none
-        }
-    )
-    asyncio.run(broker.start())
-    try:
+    with running(GUARDED, partitions=2) as broker:
         servers = broker.bootstrap_servers
         asyncio.run(_filled(servers))
         theirs = [
-            _acl(ResourceType.TOPIC, topic, OTHERS, operation)
+            allowed(ResourceType.TOPIC, topic, OTHERS, operation)
             for topic in TOPICS
             for operation in (AclOperation.READ, AclOperation.WRITE)
         ]
-        theirs.append(_acl(ResourceType.GROUP, GROUP, OTHERS, AclOperation.READ))
+        theirs.append(allowed(ResourceType.GROUP, GROUP, OTHERS, AclOperation.READ))
         ours = [
-            _acl(KINDS[right.kind], right.name, US, AclOperation[right.operation.upper()])
+            allowed(KINDS[right.kind], right.name, US, AclOperation[right.operation.upper()])
             for right in rights_of("replay", GROUP)
         ]
         client = AdminClient({"bootstrap.servers": servers})
         for done in client.create_acls(theirs + ours).values():
             done.result(30)
         yield servers
-    finally:
-        asyncio.run(broker.stop())
 
 
 async def _filled(servers: str) -> None:
     """A record in every topic."""
-    await create_topics(servers, partitions=2)
     async with AIOKafkaProducer(bootstrap_servers=servers) as producer:
         for topic in TOPICS:
             await producer.send_and_wait(topic, b"{}", b"key", partition=0)
-
-
-def _acl(kind: ResourceType, name: str, who: str, operation: AclOperation) -> AclBinding:
-    literal, allow = ResourcePatternType.LITERAL, AclPermissionType.ALLOW
-    return AclBinding(kind, name, literal, who, "*", operation, allow)
 
 
 async def test_a_replay_reads_what_it_needs_and_writes_its_results_alone(guarded: str) -> None:

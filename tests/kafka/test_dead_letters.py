@@ -6,7 +6,7 @@ import os
 import signal
 import subprocess
 import sys
-from collections.abc import AsyncIterator, Iterator, Sequence
+from collections.abc import AsyncIterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -26,7 +26,6 @@ from bot.redrive import plan, redrive
 from bot.settings import BotSettings, KafkaSettings, LoggingSettings, ModelSettings, Settings
 from consumers.batches import RawBatch, needs_raw_batch
 from consumers.reader import Bound, Range, range_reader
-from infra.broker import LocalBroker
 from infra.topics import create_topics
 from model.echo import EchoEngine
 from model.engine import Generation, GenerationRequest, RequestRefused
@@ -51,23 +50,12 @@ ODD = Record(
 )
 
 
-@pytest.fixture(scope="module")
-def broker() -> Iterator[str]:
-    """A Kafka of its own: the topics of the contract have fixed names."""
-    started = LocalBroker()
-    asyncio.run(started.start())
-    try:
-        yield started.bootstrap_servers
-    finally:
-        asyncio.run(started.stop())
-
-
 @pytest.fixture
-async def kafka(broker: str) -> AsyncIterator[KafkaSettings]:
+async def kafka(own_broker: str) -> AsyncIterator[KafkaSettings]:
     """Topics as new."""
-    await create_topics(broker, partitions=2)
-    yield KafkaSettings(bootstrap_servers=broker, group_id="dead-letter-tests")
-    admin = AIOKafkaAdminClient(bootstrap_servers=broker)
+    await create_topics(own_broker, partitions=2)
+    yield KafkaSettings(bootstrap_servers=own_broker, group_id="dead-letter-tests")
+    admin = AIOKafkaAdminClient(bootstrap_servers=own_broker)
     await admin.start()
     try:
         await admin.delete_topics([t for t in await admin.list_topics() if t[0] != "_"])

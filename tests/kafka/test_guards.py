@@ -30,11 +30,10 @@ from bot.errors import Trouble
 from bot.guards import Check, Level, judge, require_fit
 from bot.handlers import INPUT_TOPICS
 from bot.settings import KafkaSettings, ModelSettings, Settings
-from infra.broker import LocalBroker
-from infra.topics import create_topics
 from model.echo import EchoEngine
 from schemas import names
 from schemas.topics import TOPICS
+from tests.kafka.brokers import GUARDED, OTHERS, allowed, running
 
 pytestmark = pytest.mark.kafka
 
@@ -53,43 +52,26 @@ WRONG_TOPICS: dict[str, dict[str, str]] = {
 }
 
 
-@contextmanager
-def running(properties: dict[str, str]) -> Iterator[str]:
-    broker = LocalBroker(properties=properties)
-    asyncio.run(broker.start())
-    try:
-        yield broker.bootstrap_servers
-    finally:
-        asyncio.run(broker.stop())
-
-
 @pytest.fixture(scope="module")
 def right() -> Iterator[str]:
     """A broker for development with the topics of the contract."""
-    with running({}) as servers:
-        asyncio.run(create_topics(servers, partitions=2))
-        yield servers
+    with running(partitions=2) as broker:
+        yield broker.bootstrap_servers
 
 
 @pytest.fixture(scope="module")
 def wrong() -> Iterator[str]:
     """A broker on which nothing is as it should be."""
-    with running(WRONG_BROKER) as servers:
-        asyncio.run(_wrong_topics(servers))
-        yield servers
+    with running(WRONG_BROKER) as broker:
+        asyncio.run(_wrong_topics(broker.bootstrap_servers))
+        yield broker.bootstrap_servers
 
 
 @pytest.fixture(scope="module")
 def guarded() -> Iterator[str]:
     """A broker with access lists, on which the worker's user may do what nobody else owns."""
-    with running(
-        {
-            "authorizer.class.name": "org.apache.kafka.metadata.authorizer.StandardAuthorizer",
-            "allow.everyone.if.no.acl.found": "true",
-        }
-    ) as servers:
-        asyncio.run(create_topics(servers, partitions=2))
-        yield servers
+    with running(GUARDED, partitions=2) as broker:
+        yield broker.bootstrap_servers
 
 
 async def _wrong_topics(servers: str) -> None:
@@ -240,15 +222,7 @@ async def test_strangers_in_the_group_are_red(
 
 def owned(kind: ResourceType, name: str, operation: AclOperation) -> AclBinding:
     """Only somebody else may do that, so we may not."""
-    return AclBinding(
-        kind,
-        name,
-        ResourcePatternType.LITERAL,
-        "User:somebody",
-        "*",
-        operation,
-        AclPermissionType.ALLOW,
-    )
+    return allowed(kind, name, OTHERS, operation)
 
 
 @pytest.mark.parametrize(
@@ -285,15 +259,8 @@ async def test_what_can_not_be_asked_is_yellow(guarded: str) -> None:
     binding = owned(ResourceType.BROKER, "kafka-cluster", AclOperation.DESCRIBE_CONFIGS)
     client = AdminClient({"bootstrap.servers": guarded})
     # The cluster's own list then names nobody else either, so our broker must stay in it.
-    keep = AclBinding(
-        ResourceType.BROKER,
-        "kafka-cluster",
-        ResourcePatternType.LITERAL,
-        "User:ANONYMOUS",
-        "*",
-        AclOperation.CLUSTER_ACTION,
-        AclPermissionType.ALLOW,
-    )
+    action = AclOperation.CLUSTER_ACTION
+    keep = allowed(ResourceType.BROKER, "kafka-cluster", "User:ANONYMOUS", action)
     alter = AclBinding(
         ResourceType.BROKER,
         "kafka-cluster",

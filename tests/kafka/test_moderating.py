@@ -3,7 +3,6 @@
 import asyncio
 import json
 import signal
-from collections.abc import Iterator
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -17,8 +16,6 @@ from bot.clients import options
 from bot.settings import KafkaSettings, Settings
 from bot.waiting import Shown, waiting
 from consumers.reader import range_reader
-from infra.broker import LocalBroker
-from infra.topics import create_topics
 from schemas import codec, names
 from schemas.codes import Outcome as Kind
 from schemas.codes import SkipReason
@@ -32,20 +29,9 @@ pytestmark = pytest.mark.kafka
 WHO = ("--as", "anna", "--reason", "rude")
 
 
-@pytest.fixture(scope="module")
-def broker() -> Iterator[str]:
-    local = LocalBroker()
-    asyncio.run(local.start())
-    try:
-        asyncio.run(create_topics(local.bootstrap_servers, partitions=4))
-        yield local.bootstrap_servers
-    finally:
-        asyncio.run(local.stop())
-
-
 @pytest.fixture
-def settings(broker: str, tmp_path: Path) -> Settings:
-    return settings_on(broker, tmp_path)
+def settings(own_topics: str, tmp_path: Path) -> Settings:
+    return settings_on(own_topics, tmp_path)
 
 
 async def moderate(kafka: KafkaSettings, *words: str) -> Any:

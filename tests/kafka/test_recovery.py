@@ -27,12 +27,12 @@ from bot.settings import HttpSettings, KafkaSettings, LoggingSettings, ModelSett
 from consumers.offsets import Committed
 from infra.broker import LocalBroker
 from infra.ports import free_port
-from infra.topics import create_topics
 from schemas import names
 from schemas.audit import DecisionRecorded, InputRef
 from schemas.codec import encode
 from schemas.codes import Outcome
 from schemas.envelope import Envelope
+from tests.kafka.brokers import running
 
 pytestmark = pytest.mark.kafka
 
@@ -46,13 +46,8 @@ ALICE = Person("acct-alice", "alice", "Alice")
 @pytest.fixture(scope="module")
 def broker() -> Iterator[LocalBroker]:
     """One of its own: what is on the audit topics is counted."""
-    local = LocalBroker()
-    asyncio.run(local.start())
-    try:
-        asyncio.run(create_topics(local.bootstrap_servers, partitions=2))
+    with running(partitions=2) as local:
         yield local
-    finally:
-        asyncio.run(local.stop())
 
 
 def settings(broker: LocalBroker, group: str) -> Settings:

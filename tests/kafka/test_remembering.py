@@ -1,7 +1,7 @@
 """What the bot remembers, through real Kafka: talks, threads, repeats and who said no."""
 
 import asyncio
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
 
@@ -20,8 +20,6 @@ from bot.settings import (
     Settings,
     ViewsSettings,
 )
-from infra.broker import LocalBroker
-from infra.topics import create_topics
 from schemas import names
 from schemas.control import ModerationCommanded
 from schemas.feed import AccountChanged
@@ -30,21 +28,10 @@ from tests.kafka.platform import Platform, _event, person, platform
 pytestmark = pytest.mark.kafka
 
 
-@pytest.fixture(scope="module")
-def broker() -> Iterator[str]:
-    local = LocalBroker()
-    asyncio.run(local.start())
-    try:
-        asyncio.run(create_topics(local.bootstrap_servers, partitions=4))
-        yield local.bootstrap_servers
-    finally:
-        asyncio.run(local.stop())
-
-
-def settings_on(broker: str, folder: Path) -> Settings:
+def settings_on(servers: str, folder: Path) -> Settings:
     return Settings(
         kafka=KafkaSettings(
-            bootstrap_servers=broker, group_id="remembering", group_instance_id="the-worker"
+            bootstrap_servers=servers, group_id="remembering", group_instance_id="the-worker"
         ),
         model=ModelSettings(engine="echo"),
         limits=LimitsSettings(enabled=False),
@@ -82,39 +69,39 @@ def whys(outcome: Outcome) -> list[str | None]:
 
 
 async def test_a_talk_is_remembered_over_a_restart_and_by_a_worker_without_files(
-    broker: str, tmp_path: Path
+    own_topics: str, tmp_path: Path
 ) -> None:
     author = person()
-    async with working(settings_on(broker, tmp_path / "one")) as people:
+    async with working(settings_on(own_topics, tmp_path / "one")) as people:
         first = await says(people, author, "My name is Canary.")
         second = await says(people, author, "What is it?")
         assert "Canary" in shown(second)
         assert first.replies[0].data.text in shown(second)
         assert whys(second) == ["turn", "own-reply", "asking"]
-    async with working(settings_on(broker, tmp_path / "one")) as people:
+    async with working(settings_on(own_topics, tmp_path / "one")) as people:
         assert "Canary" in shown(await says(people, author, "And now?"))
-    async with working(settings_on(broker, tmp_path / "another machine")) as people:
+    async with working(settings_on(own_topics, tmp_path / "another machine")) as people:
         assert "Canary" in shown(await says(people, author, "And here?"))
 
 
-async def test_forget_empties_a_talk_for_good(broker: str, tmp_path: Path) -> None:
+async def test_forget_empties_a_talk_for_good(own_topics: str, tmp_path: Path) -> None:
     author = person()
-    async with working(settings_on(broker, tmp_path)) as people:
+    async with working(settings_on(own_topics, tmp_path)) as people:
         await says(people, author, "My name is Canary.")
         forgotten = await says(people, author, "/forget")
         assert forgotten.replies[0].data.text == FORGOTTEN
         after = await says(people, author, "What is my name?")
         assert whys(after) == ["asking"]
-    async with working(settings_on(broker, tmp_path / "another machine")) as people:
+    async with working(settings_on(own_topics, tmp_path / "another machine")) as people:
         later = await says(people, author, "And now?")
         assert "Canary" not in shown(later)
         assert "What is my name?" in shown(later)
 
 
 async def test_a_thread_comes_from_the_posts_that_the_platform_told(
-    broker: str, tmp_path: Path
+    own_topics: str, tmp_path: Path
 ) -> None:
-    async with working(settings_on(broker, tmp_path)) as people:
+    async with working(settings_on(own_topics, tmp_path)) as people:
         root = new_post(person(), "Tea is better than coffee.", conversation_id="thread:tea")
         await people.write(root)
         answer = new_post(person(), "No.", above=root, conversation_id=root.conversation_id)
@@ -127,9 +114,9 @@ async def test_a_thread_comes_from_the_posts_that_the_platform_told(
         assert any(name.startswith("conversation/") for name in outcome.decision.positions)
 
 
-async def test_who_said_no_is_neither_answered_nor_shown(broker: str, tmp_path: Path) -> None:
+async def test_who_said_no_is_neither_answered_nor_shown(own_topics: str, tmp_path: Path) -> None:
     nobody = person()
-    async with working(settings_on(broker, tmp_path)) as people:
+    async with working(settings_on(own_topics, tmp_path)) as people:
         gone = AccountChanged(account_id=nobody.id, opted_out=True)
         await people.tell(_event(names.ACCOUNT_CHANGED, gone))
         refused = await says(people, nobody, "Hello?")
@@ -144,13 +131,13 @@ async def test_who_said_no_is_neither_answered_nor_shown(broker: str, tmp_path: 
         assert nobody.id not in record
 
 
-async def test_a_moderator_stops_the_bot_and_lets_it_go_on(broker: str, tmp_path: Path) -> None:
+async def test_a_moderator_stops_the_bot_and_lets_it_go_on(own_topics: str, tmp_path: Path) -> None:
     def command(word: str) -> ModerationCommanded:
         return ModerationCommanded(
             command=word, subject="direct-messages", reason="a test", moderator="mod"
         )
 
-    async with working(settings_on(broker, tmp_path)) as people:
+    async with working(settings_on(own_topics, tmp_path)) as people:
         await people.tell(_event(names.MODERATION_COMMANDED, command("stop")))
         assert (await says(people, person(), "Hello?")).decision.reason == "stopped"
         assert (await people.replied(people.asking())).replies
@@ -159,12 +146,12 @@ async def test_a_moderator_stops_the_bot_and_lets_it_go_on(broker: str, tmp_path
 
 
 async def test_a_repeat_is_known_to_a_worker_that_never_saw_the_first(
-    broker: str, tmp_path: Path
+    own_topics: str, tmp_path: Path
 ) -> None:
-    async with working(settings_on(broker, tmp_path)) as people:
+    async with working(settings_on(own_topics, tmp_path)) as people:
         asking = people.asking()
         first = await people.replied(asking)
-    async with working(settings_on(broker, tmp_path / "another machine")) as people:
+    async with working(settings_on(own_topics, tmp_path / "another machine")) as people:
         again = await people.outcome(await people.mention(asking))
         assert again.decision.reason == "duplicate"
         assert again.decision.duplicate_of == first.decision.decision_id

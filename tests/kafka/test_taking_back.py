@@ -4,7 +4,7 @@ import asyncio
 import os
 import random
 import signal
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
@@ -25,8 +25,6 @@ from bot.settings import (
     ViewsSettings,
 )
 from bot.worker_process import WorkerProcess
-from infra.broker import LocalBroker
-from infra.topics import create_topics
 from schemas.codes import Outcome as Kind
 from schemas.codes import SkipReason
 from tests.kafka.platform import Platform, edited, is_retraction, person, platform, texts_now
@@ -35,22 +33,10 @@ from tests.wait import wait_until
 pytestmark = pytest.mark.kafka
 
 
-@pytest.fixture(scope="module")
-def broker() -> Iterator[str]:
-    """One of its own: what the bot says is counted."""
-    local = LocalBroker()
-    asyncio.run(local.start())
-    try:
-        asyncio.run(create_topics(local.bootstrap_servers, partitions=4))
-        yield local.bootstrap_servers
-    finally:
-        asyncio.run(local.stop())
-
-
-def settings_on(broker: str, folder: Path, latency_ms: float = 0.0) -> Settings:
+def settings_on(servers: str, folder: Path, latency_ms: float = 0.0) -> Settings:
     return Settings(
         kafka=KafkaSettings(
-            bootstrap_servers=broker, group_id="taking-back", group_instance_id="the-worker"
+            bootstrap_servers=servers, group_id="taking-back", group_instance_id="the-worker"
         ),
         model=ModelSettings(engine="echo", echo=EchoSettings(latency_ms=latency_ms)),
         limits=LimitsSettings(enabled=False),
@@ -66,8 +52,8 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture
-def settings(broker: str, folder: Path) -> Settings:
-    return settings_on(broker, folder)
+def settings(own_topics: str, folder: Path) -> Settings:
+    return settings_on(own_topics, folder)
 
 
 @pytest.fixture
@@ -308,11 +294,11 @@ async def test_killed_between_a_deletion_and_its_retraction_each_is_made_once(
 
 
 async def test_a_storm_of_edits_asks_the_model_seldom_and_holds_up_no_deletion(
-    broker: str, folder: Path, people: Platform
+    own_topics: str, folder: Path, people: Platform
 ) -> None:
     """A hundred edits of a post that twenty replies quote, and somebody deletes another post."""
     quoted = new_post(person(), "It is calm.", conversation_id="elsewhere")
-    async with working(settings_on(broker, folder, latency_ms=50)):
+    async with working(settings_on(own_topics, folder, latency_ms=50)):
         asking = [people.asking("Is it?", quoted=quoted) for _ in range(20)]
         replied = [await people.replied(one, quoted=quoted) for one in asking]
         other = people.asking()
@@ -334,9 +320,9 @@ async def test_a_storm_of_edits_asks_the_model_seldom_and_holds_up_no_deletion(
 
 @pytest.mark.parametrize("what", ["delete", "edit"])
 async def test_a_change_while_the_answer_is_being_made_counts(
-    broker: str, folder: Path, people: Platform, what: str
+    own_topics: str, folder: Path, people: Platform, what: str
 ) -> None:
-    async with working(settings_on(broker, folder, latency_ms=700)):
+    async with working(settings_on(own_topics, folder, latency_ms=700)):
         warm = people.asking()
         await people.replied(warm)
         asking = people.asking()
