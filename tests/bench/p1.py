@@ -14,7 +14,7 @@ from typing import Any
 
 from tests.bench import kafka
 from tests.bench.result import Result
-from tests.bench.setting import Setting, child
+from tests.bench.setting import Setting, outcome
 from tests.bench.stats import median
 
 BATCH = 500
@@ -86,9 +86,7 @@ def _result(samples: list[dict[str, Any]], parameters: dict[str, Any]) -> Result
 
 
 async def _measure(setting: Setting, program: str, spec: dict[str, Any]) -> dict[str, float]:
-    async with child(setting, program, {**spec, "group": setting.name("p1")}) as started:
-        done = await started.news("done", timeout_s=180)
-        await started.wait()
+    done = await outcome(setting, program, {**spec, "group": setting.name("p1")}, 180)
     if done["inputs"] != spec["total"]:
         raise RuntimeError(f"{program} published {done['inputs']} of {spec['total']} inputs")
     return {

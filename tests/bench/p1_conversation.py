@@ -17,7 +17,7 @@ from infra.topics import create_topics
 from schemas import names
 from tests.bench import kafka, mentions
 from tests.bench.result import Result
-from tests.bench.setting import Setting, child
+from tests.bench.setting import Setting, outcome
 from tests.bench.stats import median
 
 BATCH = 500
@@ -90,9 +90,7 @@ async def _loop(setting: Setting, total: int, writes: list[dict[str, Any]]) -> d
 
 
 async def _done(setting: Setting, program: str, spec: dict[str, Any]) -> dict[str, Any]:
-    async with child(setting, program, spec) as started:
-        done = await started.news("done", timeout_s=_PATIENCE_S)
-        await started.wait()
+    done = await outcome(setting, program, spec, _PATIENCE_S)
     if done["inputs"] < spec["total"]:
         raise RuntimeError(f"{program} published {done['inputs']} of {spec['total']} inputs")
     return done

@@ -14,7 +14,7 @@ from typing import Any
 
 from tests.bench import kafka
 from tests.bench.result import Check, Result
-from tests.bench.setting import Others, Setting, child
+from tests.bench.setting import Others, Setting, child, outcome
 from tests.bench.stats import median, percentile
 
 SLOTS = 16
@@ -60,9 +60,7 @@ def _told(name: str, found: dict[str, float]) -> str:
 
 
 async def _measure(setting: Setting, spec: dict[str, Any]) -> dict[str, float]:
-    async with child(setting, "round_trip", spec) as started:
-        done = await started.news("done", timeout_s=spec["seconds"] + 90)
-        await started.wait()
+    done = await outcome(setting, "round_trip", spec, spec["seconds"] + 90)
     from_send, from_append = done["from_send_ms"], done["from_append_ms"]
     return {
         "p50_ms": percentile(from_append, 50),

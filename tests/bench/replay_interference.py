@@ -20,7 +20,7 @@ from infra.topics import create_topics
 from tests.bench import kafka, mentions
 from tests.bench.result import Check, Result
 from tests.bench.retraction import LATENCY_MS, RATE, SLOTS, settings_of
-from tests.bench.setting import Others, Setting, child
+from tests.bench.setting import Others, Setting, child, outcome
 from tests.bench.stats import median, percentile
 
 WARM_S = 8.0
@@ -61,16 +61,12 @@ async def _make_stock(setting: Setting, count: int) -> None:
     settings = settings_of(setting)
     settings["model"] = {"engine": "echo", "slots": 64}
     settings["worker"] = {"max_in_flight": 128}
-    async with child(setting, "bot", {"settings": settings, "total": count}) as started:
-        await started.news("done", timeout_s=_PATIENCE_S)
-        await started.wait()
+    await outcome(setting, "bot", {"settings": settings, "total": count}, _PATIENCE_S)
 
 
 async def _live(setting: Setting, seconds: float) -> dict[str, float]:
     asked = {"rate": RATE, "seconds": seconds, "name": setting.name("run")}
-    async with child(setting, "answers", asked) as started:
-        done = await started.news("done", timeout_s=seconds + 120)
-        await started.wait()
+    done = await outcome(setting, "answers", asked, seconds + 120)
     delays = done["from_send_ms"]
     return {
         "replies_per_s": done["replies_per_s"],

@@ -16,7 +16,7 @@ from infra.topics import create_topics
 from tests.bench import kafka, mentions
 from tests.bench.p1_conversation import settings_of
 from tests.bench.result import Check, Result
-from tests.bench.setting import Setting, child
+from tests.bench.setting import Setting, outcome
 from tests.bench.stats import median
 
 MODES = ("frozen", "rebuilt")
@@ -47,9 +47,7 @@ async def run(setting: Setting) -> Result:
 
 
 async def _live(setting: Setting, spec: dict[str, Any]) -> dict[str, float]:
-    async with child(setting, "bot", spec) as started:
-        done = await started.news("done", timeout_s=_PATIENCE_S)
-        await started.wait()
+    done = await outcome(setting, "bot", spec, _PATIENCE_S)
     return _figures(done)
 
 
@@ -63,9 +61,7 @@ async def _replayed(
         "in_flight": IN_FLIGHT,
         "folder": str(setting.folder / "replays"),
     }
-    async with child(setting, "replay", asked) as started:
-        done = await started.news("done", timeout_s=_PATIENCE_S)
-        await started.wait()
+    done = await outcome(setting, "replay", asked, _PATIENCE_S)
     if done["inputs"] < spec["total"]:
         raise RuntimeError(f"{mode}: {done['inputs']} of {spec['total']} were replayed")
     more = ("identical", "rss_half_mib", "rss_end_mib")

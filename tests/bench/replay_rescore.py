@@ -15,7 +15,7 @@ from infra.topics import create_topics
 from tests.bench import chats, kafka, mentions
 from tests.bench.p1_conversation import settings_of
 from tests.bench.result import Check, Result
-from tests.bench.setting import Setting, child
+from tests.bench.setting import Setting, outcome
 
 SLOTS, IN_FLIGHT, TOKENS = 16, 8, 48
 _PATIENCE_S = 3600.0
@@ -36,7 +36,7 @@ async def run(setting: Setting) -> Result:
         "model": {"slots": SLOTS, "max_new_tokens": TOKENS},
         "worker": {"max_in_flight": SLOTS, "deadline_s": 900.0},
     }
-    await _done(setting, "bot", {"settings": settings, "total": total})
+    await outcome(setting, "bot", {"settings": settings, "total": total}, _PATIENCE_S)
     setting.say(f"{total} decided")
     asked = {
         "settings": settings,
@@ -45,16 +45,9 @@ async def run(setting: Setting) -> Result:
         "in_flight": IN_FLIGHT,
         "folder": str(setting.folder / "replays"),
     }
-    found = await _done(setting, "replay", asked)
+    found = await outcome(setting, "replay", asked, _PATIENCE_S)
     setting.say(f"{found['identical']} of {found['inputs']} as they were, scores {found['scores']}")
     return _result(found)
-
-
-async def _done(setting: Setting, program: str, spec: dict[str, Any]) -> dict[str, Any]:
-    async with child(setting, program, spec) as started:
-        done = await started.news("done", timeout_s=_PATIENCE_S)
-        await started.wait()
-    return done
 
 
 def _result(found: dict[str, Any]) -> Result:

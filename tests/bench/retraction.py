@@ -14,7 +14,7 @@ from typing import Any
 from infra.topics import create_topics
 from tests.bench import kafka
 from tests.bench.result import Check, Result
-from tests.bench.setting import Others, Setting, child
+from tests.bench.setting import Others, Setting, child, outcome
 from tests.bench.stats import median, percentile
 
 SLOTS = 16
@@ -72,17 +72,13 @@ async def _measure(setting: Setting, seconds: float) -> dict[str, float]:
         "rest_s": REST_S,
         "name": setting.name("run"),
     }
-    async with child(setting, "retraction", asked) as started:
-        done = await started.news("done", timeout_s=seconds + 180)
-        await started.wait()
+    done = await outcome(setting, "retraction", asked, seconds + 180)
     return {**_delays(done), "doubled": done["doubled"]}
 
 
 async def _plain(setting: Setting, topic: str, seconds: float) -> dict[str, float]:
     asked = {"rate": RATE / EVERY, "seconds": seconds, "source": topic, "plain": True}
-    async with child(setting, "round_trip", asked) as started:
-        done = await started.news("done", timeout_s=seconds + 90)
-        await started.wait()
+    done = await outcome(setting, "round_trip", asked, seconds + 90)
     return _delays(done)
 
 

@@ -197,6 +197,16 @@ async def child(
         await started.stop()
 
 
+async def outcome(
+    setting: Setting, program: str, spec: Mapping[str, Any], timeout_s: float
+) -> dict[str, Any]:
+    """What such a program tells when it is ``done``, once it has ended by itself."""
+    async with child(setting, program, spec) as started:
+        done = await started.news("done", timeout_s)
+        await started.wait()
+    return done
+
+
 def _die_with_parent() -> None:
     if sys.platform == "linux":
         ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
