@@ -11,7 +11,6 @@ from collections.abc import Iterable, Iterator
 from dataclasses import replace
 
 import structlog
-from prometheus_client.core import CounterMetricFamily
 from prometheus_client.metrics_core import Metric
 
 from bot.knowledge import Knowledge, Standing, Surface
@@ -20,7 +19,7 @@ from bot.settings import PromptsSettings
 from bot.standing import pin_of, surface_of
 from bot.templates import PromptError, PromptFile, listed
 from bot.values import Setup, Source, Template, written
-from consumers.metrics import Definition
+from consumers.metrics import Definition, counter
 from model.engine import Engine
 
 log = structlog.get_logger(__name__)
@@ -81,11 +80,7 @@ class Pins:
 
     def collect(self) -> Iterator[Metric]:
         (definition,) = TABLE
-        name = definition.name.removesuffix("_total")
-        family = CounterMetricFamily(name, definition.meaning, labels=definition.labels)
-        for surface, count in list(self.unknown.items()):
-            family.add_metric([surface], count)
-        yield family
+        yield counter(definition, {(surface,): n for surface, n in self.unknown.copy().items()})
 
 
 def pinnable(prompts: PromptsSettings, setup: Setup, engine: Engine) -> list[Template]:

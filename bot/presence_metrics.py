@@ -2,11 +2,10 @@
 
 from collections.abc import Iterable, Iterator
 
-from prometheus_client.core import CounterMetricFamily
 from prometheus_client.metrics_core import Metric
 
 from bot.presence import Presence
-from consumers.metrics import Definition
+from consumers.metrics import Definition, counter
 
 TABLE: tuple[Definition, ...] = (
     Definition(
@@ -39,11 +38,7 @@ class PresenceCollector:
 
     @staticmethod
     def _families(*counted: dict[str, int]) -> list[Metric]:
-        families: list[Metric] = []
-        for definition, counts in zip(TABLE, counted, strict=True):
-            name = definition.name.removesuffix("_total")
-            family = CounterMetricFamily(name, definition.meaning, labels=definition.labels)
-            for label, count in list(counts.items()):
-                family.add_metric([label], count)
-            families.append(family)
-        return families
+        return [
+            counter(definition, {(label,): count for label, count in counts.copy().items()})
+            for definition, counts in zip(TABLE, counted, strict=True)
+        ]

@@ -7,7 +7,7 @@ scrape. Names follow Prometheus: base units, ``_total`` for counters.
 
 import itertools
 from bisect import bisect_left
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Literal
 
@@ -155,11 +155,7 @@ class Tally:
         return sum(self._counts.values())
 
     def family(self) -> Metric:
-        definition = _DEFINITIONS[self.name]
-        family = CounterMetricFamily(self.name, definition.meaning, labels=definition.labels)
-        for labels, count in list(self._counts.items()) or _zero(definition):
-            family.add_metric(labels, count)
-        return family
+        return counter(_DEFINITIONS[self.name], self._counts)
 
 
 class Distribution:
@@ -180,6 +176,14 @@ class Distribution:
         cumulative = list(itertools.accumulate(self._counts))
         bounds = [*(f"{bound:g}" for bound in self._bounds), "+Inf"]
         family.add_metric(labels, list(zip(bounds, cumulative, strict=True)), self._sum)
+
+
+def counter(definition: Definition, counts: Mapping[tuple[str, ...], float]) -> Metric:
+    """A counter for a scrape; ``counts`` by labels, which may grow meanwhile."""
+    family = CounterMetricFamily(definition.name, definition.meaning, labels=definition.labels)
+    for labels, count in list(counts.items()) or _zero(definition):
+        family.add_metric(labels, count)
+    return family
 
 
 def _zero(definition: Definition) -> list[tuple[tuple[str, ...], float]]:
