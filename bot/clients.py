@@ -16,6 +16,7 @@ from aiokafka.admin import AIOKafkaAdminClient
 from aiokafka.errors import KafkaConnectionError, KafkaError
 
 from bot.errors import Trouble
+from bot.publishing import Send
 from bot.settings import KafkaSettings
 from consumers import batches
 from consumers.errors import BrokerUnreachable, TopicMissing
@@ -58,9 +59,7 @@ async def producer(kafka: KafkaSettings) -> AsyncIterator[AIOKafkaProducer]:
 
 
 @asynccontextmanager
-async def lossy_sender(
-    kafka: KafkaSettings,
-) -> AsyncIterator[Callable[[Output], Awaitable[object]]]:
+async def lossy_sender(kafka: KafkaSettings) -> AsyncIterator[Send]:
     """What writes records of which any may be lost: one broker's word is enough, and none is
     written again by itself. Raises ``BrokerUnreachable``."""
     client = AIOKafkaProducer(
@@ -77,9 +76,7 @@ async def lossy_sender(
 
 
 @asynccontextmanager
-async def sure_sender(
-    kafka: KafkaSettings,
-) -> AsyncIterator[Callable[[Output], Awaitable[object]]]:
+async def sure_sender(kafka: KafkaSettings) -> AsyncIterator[Send]:
     """What writes records outside of transactions, each once for all that it can tell. Raises
     ``BrokerUnreachable``."""
     async with producer(kafka) as client:

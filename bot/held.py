@@ -8,11 +8,12 @@ written the replies wait all the same, and are skipped when their time is over.
 
 import asyncio
 from collections import OrderedDict
-from collections.abc import Awaitable, Callable
+from collections.abc import Callable
 from contextlib import AbstractAsyncContextManager
 
 import structlog
 
+from bot.publishing import Send
 from schemas.record import Output
 
 log = structlog.get_logger(__name__)
@@ -20,8 +21,6 @@ log = structlog.get_logger(__name__)
 QUEUE = 10_000  # decisions; then the oldest are not told any more
 SEND_S = 10.0  # for one record; then it is sent again
 PAUSE_S = 1.0  # before a producer that failed is made anew
-
-Send = Callable[[Output], Awaitable[object]]
 
 
 class HeldLog:

@@ -10,9 +10,9 @@ Next: ``bot/review_handler.py``, ``bot/views/moderation.py``.
 
 import asyncio
 import uuid
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from datetime import UTC, datetime
 
 from aiokafka import AIOKafkaProducer
@@ -23,7 +23,7 @@ from bot.clients import options
 from bot.errors import Trouble
 from bot.explain.case import Decided
 from bot.observe import Position
-from bot.publishing import source_of
+from bot.publishing import Place, Publishing, source_of
 from bot.settings import KafkaSettings
 from consumers.closing import bounded
 from consumers.errors import BrokerUnreachable
@@ -33,7 +33,7 @@ from schemas.control import Moderation, ModerationCommanded
 from schemas.envelope import Envelope
 from schemas.ids import follow_up_id
 from schemas.record import Output
-from schemas.reviews import PostChanged, ReviewAsked
+from schemas.reviews import ReviewAsked
 from schemas.topics import MAX_REQUEST_BYTES
 
 TRANSACTIONAL_ID = "twite.moderate"  # and a random part: moderators don't fence each other
@@ -41,18 +41,26 @@ TIMEOUT_S = 15.0
 # While a transaction is open nobody reads past it: one that was killed is to hold nothing up.
 TRANSACTION_TIMEOUT_S = 3.0
 SEND_TIMEOUT_S = 2.5  # below it, so that the commit is asked for in time
-SURFACES = frozenset({"everything", "mentions", "direct-messages"})
-PROMPTED = frozenset({"mention", "direct"})
-_OF_SOMEBODY = ("account:", "conversation:")
-_OWN = {
-    "pause": "pause:",
-    "resume": "pause:",
-    "cancel": "cancel:",
-    "pin": "prompt:",
-    "unpin": "prompt:",
-    "approve-first": "approval:",
-    "publish-directly": "approval:",
+_SOMEBODY = "account:ID or conversation:ID"
+_SURFACE = "everything, mentions or direct-messages"
+_PROMPTED = "mention or direct"
+_NAMES = {
+    _SURFACE: frozenset({"everything", "mentions", "direct-messages"}),
+    _PROMPTED: frozenset({"mention", "direct"}),
 }
+_SUBJECTS: Mapping[str, Mapping[str, str]] = {
+    "block": {_SOMEBODY: ""},
+    "unblock": {_SOMEBODY: ""},
+    "stop": {_SURFACE: ""},
+    "pause": {_SOMEBODY: "pause:"},
+    "resume": {_SOMEBODY: "pause:", _SURFACE: ""},
+    "cancel": {_SOMEBODY: "cancel:"},
+    "approve-first": {_SOMEBODY: "approval:", _SURFACE: "approval:"},
+    "publish-directly": {_SOMEBODY: "approval:", _SURFACE: "approval:"},
+    "pin": {_PROMPTED: "prompt:"},
+    "unpin": {_PROMPTED: "prompt:"},
+}
+"""By command: what may be named, and what stands before it in the subject."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,28 +76,22 @@ def subject_of(command: str, named: str) -> str:
     """The subject that a command is written on. Pauses, cancellations and approvals have subjects
     of their own, or they would undo a block; one is taken as it stands on the log as well. Raises
     ``Trouble``."""
-    named = named.removeprefix(_OWN.get(command, ""))
-    somebody = any(named.startswith(kind) and len(named) > len(kind) for kind in _OF_SOMEBODY)
-    if command in ("stop", "resume") and named in SURFACES:
-        return named
-    if command in ("block", "unblock") and somebody:
-        return named
-    if command in ("pause", "resume") and somebody:
-        return f"pause:{named}"
-    if command == "cancel" and somebody:
-        return f"cancel:{named}"
-    if command in ("pin", "unpin") and named in PROMPTED:
-        return f"prompt:{named}"
-    wanted = "everything, mentions or direct-messages" if command == "stop" else ""
-    wanted = wanted or ("mention or direct" if command in ("pin", "unpin") else "")
-    wanted = wanted or "account:ID or conversation:ID"
-    if command == "resume":
-        wanted += ", everything, mentions or direct-messages"
-    if command in ("approve-first", "publish-directly"):
-        if somebody or named in SURFACES:
-            return f"approval:{named}"
-        wanted += ", everything, mentions or direct-messages"
-    raise Trouble(f"{named!r} is nothing to {command}.", todo=f"Name {wanted}.", status=2)
+    subjects = _SUBJECTS[command]
+    for before in subjects.values():
+        named = named.removeprefix(before)
+    for what, before in subjects.items():
+        if _is_one(named, what):
+            return f"{before}{named}"
+    raise Trouble(
+        f"{named!r} is nothing to {command}.", todo=f"Name {', '.join(subjects)}.", status=2
+    )
+
+
+def _is_one(named: str, what: str) -> bool:
+    if what in _NAMES:
+        return named in _NAMES[what]
+    kind, _, own = named.partition(":")
+    return kind in ("account", "conversation") and bool(own)
 
 
 def commanded(**members: str | None) -> ModerationCommanded:
@@ -111,21 +113,21 @@ def about_reply(decided: Decided, command: ModerationCommanded, event_id: str) -
         raise Trouble(what, where=data.decision_id, todo="Name one that replied, or its reply.")
     if data.conversation_id is None:
         raise Trouble("that decision names no conversation.", where=data.decision_id)
-    source = data.source_ref
-    return ReviewAsked(
+    moderation = Moderation(
+        id=event_id,
+        command=command.command,
+        subject=command.subject,
+        moderator=command.moderator,
+        reason=command.reason,
+    )
+    return ReviewAsked.commanded(
+        moderation,
+        command.text,
+        source=data.source_ref,
         conversation_id=data.conversation_id,
-        source=source,
         decision_id=data.decision_id,
         private=decided.private,
-        change=PostChanged(uri=source.uri, revision=source.revision, at=datetime.now(UTC)),
-        moderation=Moderation(
-            id=event_id,
-            command=command.command,
-            subject=command.subject,
-            moderator=command.moderator,
-            reason=command.reason,
-        ),
-        text=command.text,
+        at=datetime.now(UTC),
     )
 
 
@@ -136,44 +138,29 @@ async def give(
 
     Raises ``Trouble`` and ``BrokerUnreachable``: then nothing of it counts.
     """
-    event_id = str(uuid.uuid4())
+    event = Envelope(
+        id=str(uuid.uuid4()),
+        source=source_of(bot_id),
+        type=names.MODERATION_COMMANDED,
+        time=datetime.now(UTC),
+    )
     reviews = []
     if about is not None:
-        review = about_reply(about, command, event_id)
-        own_id = follow_up_id(event_id, "review", review.source.uri)
+        review = about_reply(about, command, event.id)
+        own_id = follow_up_id(event.id, "review", review.source.uri)
         command = command.model_copy(update={"review_id": own_id})
-        reviews.append(_review(bot_id, review, own_id, event_id, about.record.partition))
-    outputs = [*_outputs(bot_id, command, event_id), *reviews]
+        place = Place(names.BOT_REVIEWS, review.conversation_id, about.record.partition)
+        publishing = Publishing(bot_id, lambda: event.time)
+        reviews.append(publishing.output(place, names.REVIEW_ASKED, own_id, review, event))
+    topics = (names.BOT_MODERATION, names.BOT_MODERATION_LOG)
+    outputs = [codec.encode(topic, command.subject, event, command) for topic in topics]
     try:
         async with _producer(kafka) as producer, asyncio.timeout(TIMEOUT_S):
-            *_, last = await _written(producer, outputs)
+            *_, last = await _written(producer, [*outputs, *reviews])
     except (KafkaError, TimeoutError, AssertionError) as error:
         what = f"the command could not be written ({type(error).__name__}); nothing was done."
         raise Trouble(what, todo="Look at the brokers and the rights of this user.") from error
-    return Given(event_id, command, last if about is not None else None)
-
-
-def _outputs(bot_id: str, command: ModerationCommanded, event_id: str) -> Sequence[Output]:
-    envelope = _envelope(bot_id, names.MODERATION_COMMANDED, event_id)
-    topics = (names.BOT_MODERATION, names.BOT_MODERATION_LOG)
-    return [codec.encode(topic, command.subject, envelope, command) for topic in topics]
-
-
-def _review(bot_id: str, review: ReviewAsked, own_id: str, event_id: str, partition: int) -> Output:
-    envelope = _envelope(bot_id, names.REVIEW_ASKED, own_id, cause=event_id)
-    made = codec.encode(names.BOT_REVIEWS, review.conversation_id, envelope, review)
-    return replace(made, partition=partition)
-
-
-def _envelope(bot_id: str, kind: str, event_id: str, cause: str | None = None) -> Envelope:
-    return Envelope(
-        id=event_id,
-        source=source_of(bot_id),
-        type=kind,
-        time=datetime.now(UTC),
-        causationid=cause,
-        correlationid=cause,
-    )
+    return Given(event.id, command, last if about is not None else None)
 
 
 async def _written(producer: AIOKafkaProducer, outputs: Sequence[Output]) -> list[Position]:

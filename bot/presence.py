@@ -11,13 +11,13 @@ import asyncio
 import time
 import uuid
 from collections import Counter, deque
-from collections.abc import Awaitable, Callable
+from collections.abc import Callable
 from contextlib import AbstractAsyncContextManager
 
 import structlog
 
 from bot.live import Watcher
-from bot.publishing import Place, Publishing
+from bot.publishing import Place, Publishing, Send
 from bot.values import Asked, Question, post_of
 from schemas import names
 from schemas.feed import Message
@@ -31,8 +31,6 @@ PER_SECOND = 50.0
 QUEUE = 256
 SEND_S = 5.0  # for one record; then it is lost
 PAUSE_S = 5.0  # before a producer that failed is made anew
-
-Send = Callable[[Output], Awaitable[object]]
 
 
 class Presence:

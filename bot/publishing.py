@@ -7,7 +7,7 @@ where it has none. Next: the handlers hand it to the runtime.
 """
 
 import hashlib
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, replace
 from datetime import datetime
 from urllib.parse import quote
@@ -20,6 +20,9 @@ from schemas.envelope import Envelope
 from schemas.record import Output
 
 MAX_SOURCE_BYTES = 512
+
+Send = Callable[[Output], Awaitable[object]]
+"""Publishes one record beside all transactions; returns when the broker has it."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -10,7 +10,7 @@ Next: ``bot/review_handler.py``.
 
 import asyncio
 import sqlite3
-from collections.abc import Awaitable, Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from contextlib import AbstractAsyncContextManager
 from datetime import datetime
 
@@ -19,7 +19,7 @@ import structlog
 from bot.handler import utc_now
 from bot.handlers import Handlers
 from bot.known import OpenView
-from bot.publishing import Place, Publishing
+from bot.publishing import Place, Publishing, Send
 from bot.views import said
 from bot.views.moderation import ModerationView, unasked
 from bot.views.replies import RepliesView
@@ -28,11 +28,11 @@ from schemas import names
 from schemas.control import Moderation
 from schemas.ids import follow_up_id
 from schemas.record import Output
-from schemas.reviews import PostChanged, ReviewAsked
+from schemas.reviews import ReviewAsked
 
 log = structlog.get_logger(__name__)
 
-Send = Callable[[Output], Awaitable[object]]
+Relayed = tuple[tuple[str, int], Output]  # a command and the partition of its reply, and the review
 
 REPLY = "reply:"
 SEND_S = 10.0  # for one record; then it is written again
@@ -68,10 +68,10 @@ class Relay:
         """Relay until cancelled. ``opened``: a producer, made when there is something to say."""
         while True:
             try:
-                if await self._wait():
-                    async with opened() as send:
-                        await self._relay(send)
-                    continue
+                outputs = await self._wait()
+                async with opened() as send:
+                    await self._relay(send, outputs)
+                continue
             except ViewLost:
                 pass  # it comes back
             except Exception as error:
@@ -79,29 +79,29 @@ class Relay:
             self._some.set()
             await asyncio.sleep(self._pause_s)
 
-    async def _wait(self) -> bool:
-        """Returns once there is something to relay."""
+    async def _wait(self) -> list[Relayed]:
+        """What there is to relay, once there is something."""
         while True:
             self._some.clear()
             outputs, young = self._outputs()
             if outputs:
-                return True
+                return outputs
             try:
                 async with asyncio.timeout(LOOK_S if young else None):
                     await self._some.wait()
             except TimeoutError:
                 continue
 
-    async def _relay(self, send: Send) -> None:
-        for key, output in self._outputs()[0]:
+    async def _relay(self, send: Send, outputs: list[Relayed]) -> None:
+        for key, output in outputs:
             async with asyncio.timeout(SEND_S):
                 await send(output)
             self._sent.add(key)
 
-    def _outputs(self) -> tuple[list[tuple[tuple[str, int], Output]], bool]:
+    def _outputs(self) -> tuple[list[Relayed], bool]:
         """What is to be relayed, and whether there are young commands about unknown replies.
         Raises ``ViewLost`` and ``sqlite3.Error``."""
-        found: list[tuple[tuple[str, int], Output]] = []
+        found: list[Relayed] = []
         young = False
         for partition in tuple(self._partitions()):
             views = self._open_views(partition)
@@ -126,14 +126,14 @@ class Relay:
         if about is None:
             return None
         source, conversation_id, decision_id, private = about
-        review = ReviewAsked(
-            conversation_id=conversation_id,
+        review = ReviewAsked.commanded(
+            command,
+            text if command.command == "correct" else None,
             source=source,
+            conversation_id=conversation_id,
             decision_id=decision_id,
             private=private,
-            change=PostChanged(uri=source.uri, revision=source.revision, at=self._now()),
-            moderation=command,
-            text=text if command.command == "correct" else None,
+            at=self._now(),
         )
         event = follow_up_id(command.id, "review", source.uri)
         place = Place(names.BOT_REVIEWS, conversation_id, partition)

@@ -7,6 +7,9 @@ of the reply, on ``bot.reviews``; so does what moderators command about a reply.
 but the bot needs them; the topics are private.
 """
 
+from datetime import datetime
+from typing import Self
+
 from schemas.control import Moderation
 from schemas.feed import DeletedBy, Message, Post, Ref
 from schemas.fields import Bool, Count, Id, Number, Payload, Str, Time
@@ -61,3 +64,26 @@ class ReviewAsked(Payload):
     change: PostChanged
     moderation: Moderation | None = None
     text: Str | None = None
+
+    @classmethod
+    def commanded(
+        cls,
+        moderation: Moderation,
+        text: str | None,
+        *,
+        source: Ref,
+        conversation_id: str,
+        decision_id: str,
+        private: bool,
+        at: datetime,
+    ) -> Self:
+        """What has a moderator's command about a reply obeyed."""
+        return cls(
+            conversation_id=conversation_id,
+            source=source,
+            decision_id=decision_id,
+            private=private,
+            change=PostChanged(uri=source.uri, revision=source.revision, at=at),
+            moderation=moderation,
+            text=text,
+        )

@@ -138,11 +138,10 @@ def _about_held(
     moderator: str,
     digest: str | None,
 ) -> None:
-    from bot.moderation import give
-    from schemas.control import ModerationCommanded
+    from bot.moderation import commanded, give
 
     settings, decision_id = settings_of(context).settings, one.data.decision_id
-    made = ModerationCommanded(
+    made = commanded(
         command=word,
         subject=f"held:{decision_id}",
         reason=said(reason, "--reason"),
