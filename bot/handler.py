@@ -177,10 +177,9 @@ class BotHandler:
 
     async def _watched(self, asked: Asked, record: Record) -> Decision:
         """The decision; whoever watches hears of its end, whatever came of it."""
-        watcher = None
-        is_held = self._approval is not None and self._approval.is_wanted(asked)
-        if self._presence is not None and not is_held:
-            watcher = self._presence.watch(asked, self._decision_id(record))
+        watcher = self._presence.watch(asked, self._decision_id(record)) if self._presence else None
+        if watcher is not None and self._approval is not None and self._approval.is_wanted(asked):
+            watcher = None
         try:
             setup = self._pins.setup_for(self._setup, asked.data, self._knowledge)
             return await self._answer(asked, setup=setup, watcher=watcher)
