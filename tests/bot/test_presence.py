@@ -12,9 +12,9 @@ from structlog.testing import capture_logs
 from bot import presence as module
 from bot.handler import BotHandler, utc_now
 from bot.live import Watcher
-from bot.presence import Presence, Send
+from bot.presence import Presence
 from bot.presence_metrics import TABLE, PresenceCollector
-from bot.publishing import Publishing
+from bot.publishing import Publishing, Send
 from consumers.handler import RetryLater
 from model.echo import EchoEngine
 from schemas import names

@@ -6,8 +6,8 @@ import json
 from collections.abc import AsyncIterator, Mapping
 from typing import Any
 
-from bot.publishing import Publishing, source_of
-from bot.relay import Relay, Send
+from bot.publishing import Publishing, Send, source_of
+from bot.relay import Relay
 from bot.views.moderation import ModerationView
 from bot.views.replies import RepliesView
 from consumers.views.view import View
